@@ -1,0 +1,159 @@
+"""The append-only ledger: hash-chained segments of events in the object store.
+
+Segment n is the object `ledger/<20-digit n>.jsonl`, written with put-if-absent, so of all writers exactly one makes it.
+Its first line is a header that names the digest of segment n-1; each further line is one event. An event's offset is
+its position in the whole ledger, from 1; "up to offset L" means the first L events. Nothing is ever rewritten.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from refinery.digests import canonical_json, digest
+from refinery.errors import ConflictError, CorruptionError, InputError
+from refinery.ledger.events import Actor, ActorKind, Event, EventType, flag_event, tag_event
+from refinery.ledger.view import LedgerView
+from refinery.store import ObjectStore
+
+__all__ = ["Actor", "ActorKind", "Event", "EventType", "Ledger", "LedgerView", "flag_event", "tag_event"]
+
+FORMAT = "refinery.ledger/1"
+_MOST_TRIES = 10_000
+
+
+class Ledger:
+    """The ledger of one store. Reading catches up with other writers at every call; appending is safe among many."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._events: list[Event] = []
+        self._ids: set[str] = set()
+        self._segments = 0
+        self._last_digest: str | None = None
+        self._last_write_id: str | None = None
+
+    @property
+    def offset(self) -> int:
+        """The offset of the newest event (0: the ledger is empty)."""
+        self._catch_up()
+        return len(self._events)
+
+    def events(self, *, after: int = 0, upto: int | None = None) -> Sequence[Event]:
+        """Events with `after` < offset ≤ `upto` (None: the newest), in order."""
+        self._catch_up()
+        return self._events[after : len(self._events) if upto is None else upto]
+
+    def view(self, upto: int | None = None) -> LedgerView:
+        """What stands on every sample at offset `upto` (None: now). InputError when the ledger is not that long."""
+        self._catch_up()
+        if upto is not None and not 0 <= upto <= len(self._events):
+            raise InputError(
+                f"The ledger ends at offset {len(self._events)}: there is no offset {upto}.",
+                kind="no_such_offset",
+            )
+        return LedgerView(self._events if upto is None else self._events[:upto])
+
+    def append(self, events: Iterable[Event]) -> list[Event]:
+        """Append events as one act, durably and all or none; they come back with their offsets.
+
+        An event whose id the ledger already holds is not appended again (the call may be repeated after a crash).
+        """
+        pending = list(events)
+        group, write_id = uuid.uuid4().hex, uuid.uuid4().hex
+        for _ in range(_MOST_TRIES):
+            self._catch_up()
+            fresh = [e for e in pending if e.id not in self._ids]
+            if fresh:
+                placed = [_place(e, group, len(self._events) + 1 + i) for i, e in enumerate(fresh)]
+                data = self._segment(placed, write_id)
+                if not self._store.put_if_absent(_key(self._segments + 1), data):
+                    continue
+                self._accept(data)
+            wanted = {e.id for e in pending}
+            return [e for e in self._events if e.id in wanted]
+        raise ConflictError(
+            "The ledger's end moved too often: other writers never paused. Try again.", kind="ledger_busy"
+        )
+
+    def find(self, event_id: str) -> Event:
+        """The event with this id, or with the only id that starts so. InputError when there is none or several."""
+        found = [e for e in self.events() if e.id.startswith(event_id)]
+        if len(found) != 1 or not event_id:
+            count = "no event" if not found else f"{len(found)} events"
+            raise InputError(
+                f"The ledger has {count} with an id that starts with {event_id!r}.", kind="no_such_event"
+            )
+        return found[0]
+
+    def undo(self, targets: Sequence[Event], actor: Actor, reason: str | None = None) -> list[Event]:
+        """Compensate events: they stand no longer, and stay in the ledger. An undo can itself be undone."""
+        return self.append(
+            Event(EventType.UNDO, actor, target=e.id, sample_id=e.sample_id, reason=reason) for e in targets
+        )
+
+    def verify(self) -> int:
+        """Read the whole chain anew; the number of segments. CorruptionError names the first bad one."""
+        fresh = Ledger(self._store)
+        fresh._catch_up()
+        return fresh._segments
+
+    def _segment(self, events: Sequence[Event], write_id: str) -> bytes:
+        header: dict[str, Any] = {
+            "format": FORMAT,
+            "segment": self._segments + 1,
+            "previous": self._last_digest,
+            "first_offset": events[0].offset,
+            "events": len(events),
+            "write_id": write_id,
+        }
+        return b"\n".join([canonical_json(header), *(e.line() for e in events)]) + b"\n"
+
+    def _catch_up(self) -> None:
+        while (found := self._store.get_with_etag(_key(self._segments + 1))) is not None:
+            self._accept(found[0])
+
+    def _accept(self, data: bytes) -> None:
+        number = self._segments + 1
+        lines = data.split(b"\n")
+        try:
+            header = json.loads(lines[0])
+            events = [Event.from_json(json.loads(line)) for line in lines[1:-1]]
+        except ValueError as error:
+            raise CorruptionError(
+                f"Ledger segment {number} is damaged: {error}.", kind="damaged_segment"
+            ) from None
+        if header.get("format") != FORMAT:
+            raise CorruptionError(
+                f"Ledger segment {number} has format {header.get('format')!r}; this version reads {FORMAT}.",
+                kind="unknown_format",
+            )
+        offsets = [e.offset for e in events]
+        first = len(self._events) + 1
+        if (
+            header["segment"] != number
+            or header["previous"] != self._last_digest
+            or header["events"] != len(events)
+            or offsets != list(range(first, first + len(events)))
+            or lines[-1] != b""
+        ):
+            raise CorruptionError(
+                f"Ledger segment {number} does not continue segment {number - 1}: the chain is broken.",
+                kind="broken_chain",
+            )
+        self._events.extend(events)
+        self._ids.update(e.id for e in events)
+        self._segments = number
+        self._last_digest = digest(data)
+
+
+def _place(event: Event, group: str, offset: int) -> Event:
+    from dataclasses import replace
+
+    return replace(event, group=event.group or group, offset=offset)
+
+
+def _key(number: int) -> str:
+    return f"ledger/{number:020d}.jsonl"
