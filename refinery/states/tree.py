@@ -1,0 +1,246 @@
+"""Verdict states and snapshot manifests in the object store: a content-addressed hash trie of small Parquet leaves.
+
+A leaf holds at most LEAF_ROWS rows whose ids share a prefix; more rows become an inner node of up to 16 children, one
+per next hex digit. Every node is named by the Merkle digest of the rows below it (see `merkle`), is written once, and is
+shared by all states and snapshots that hold the same rows. An update rewrites the path to what changed and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from refinery.digests import canonical_json
+from refinery.errors import CorruptionError, RefineryError
+from refinery.states.merkle import EMPTY, join_nibbles, set_digest
+from refinery.states.rows import row_digests, rows_table, sorted_rows
+from refinery.store import ObjectStore
+
+LEAF_ROWS = 2048
+LEAF_FORMAT = "refinery.leaf/1"
+NODE_FORMAT = "refinery.node/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A set of rows by name: its Merkle digest (hex), how many rows, and how many hex digits its ids are known to share."""
+
+    digest: str
+    count: int
+    depth: int = 0
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.count <= LEAF_ROWS
+
+
+@dataclass(slots=True)
+class TreeIO:
+    """How many nodes an operation read and wrote."""
+
+    read: int = 0
+    written: int = 0
+
+
+EMPTY_NODE = Node(EMPTY.hex(), 0)
+
+
+class StateTrees:
+    """The trees of one store. Nodes are immutable; an operation returns the new root."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.io = TreeIO()
+
+    def build(self, rows: pa.Table) -> Node:
+        """The tree of exactly these rows (any order, distinct ids)."""
+        return self._write(sorted_rows([rows]), 0)
+
+    def apply(self, root: Node, upserts: pa.Table, deletes: Collection[str] = ()) -> Node:
+        """`root` with rows replaced or added, and ids removed."""
+        changed = sorted_rows([upserts])
+        return self._apply(root, changed, sorted(deletes))
+
+    def root(self, digest: str, count: int) -> Node:
+        """The root with this digest and number of rows."""
+        return Node(digest, count)
+
+    def lookup(self, root: Node, sample_ids: Collection[str]) -> pa.Table:
+        """The rows of those ids that are in the tree."""
+        return sorted_rows(list(self._lookup(root, sorted(set(sample_ids)))))
+
+    def leaves(self, root: Node) -> Iterator[pa.Table]:
+        """All rows in order of sample id, leaf by leaf."""
+        if root.count == 0:
+            return
+        if root.is_leaf:
+            yield self._read_leaf(root)
+            return
+        for child in self._children(root):
+            if child is not None:
+                yield from self.leaves(child)
+
+    def rows(self, root: Node) -> pa.Table:
+        """All rows as one table in order of sample id."""
+        return sorted_rows(list(self.leaves(root)))
+
+    def diff(self, old: Node, new: Node) -> tuple[pa.Table, pa.Table]:
+        """The rows of `old` that are not in `new` as they are, and the other way round. Equal subtrees are not read."""
+        gone: list[pa.Table] = []
+        came: list[pa.Table] = []
+        self._diff(old, new, gone, came)
+        return sorted_rows(gone), sorted_rows(came)
+
+    def verify(self, root: Node) -> Iterator[str]:
+        """Recompute every digest from the rows; yields a sentence for each node that is missing or not what its name says."""
+        if root.count == 0:
+            if root.digest != EMPTY.hex():
+                yield f"The empty set has digest {EMPTY.hex()}, not {root.digest}."
+            return
+        try:
+            if root.is_leaf:
+                rows = self._read_leaf(root)
+                if rows.num_rows != root.count or _digest(rows) != root.digest:
+                    yield f"Leaf {_leaf_key(root)} does not hold the rows that its name says."
+                return
+            children = self._children(root)
+        except (RefineryError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            yield f"Node {root.digest} cannot be read: {error}"
+            return
+        joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])
+        if joined.hex() != root.digest or sum(c.count for c in children if c) != root.count:
+            yield f"Node {_node_key(root)} does not join to the digest that its name says."
+        for child in children:
+            if child is not None:
+                yield from self.verify(child)
+
+    def _apply(self, node: Node, upserts: pa.Table, deletes: list[str]) -> Node:
+        if upserts.num_rows == 0 and not deletes:
+            return node
+        if node.is_leaf:
+            kept = _without(self._read_leaf(node), [*upserts["sample_id"].to_pylist(), *deletes])
+            return self._write(sorted_rows([kept, upserts]), node.depth)
+        children = self._children(node)
+        digits = [i[node.depth] for i in upserts["sample_id"].to_pylist()]
+        changed: list[Node | None] = []
+        for value, digit in enumerate("0123456789abcdef"):
+            child = children[value] or Node(EMPTY_NODE.digest, 0, node.depth + 1)
+            mine = upserts.filter(pa.array([d == digit for d in digits], pa.bool_()))
+            after = self._apply(child, mine, [i for i in deletes if i[node.depth] == digit])
+            changed.append(after if after.count else None)
+        count = sum(c.count for c in changed if c)
+        if count <= LEAF_ROWS:
+            return self._write(sorted_rows([t for c in changed if c for t in self.leaves(c)]), node.depth)
+        return self._write_node(changed, node.depth)
+
+    def _write(self, rows: pa.Table, depth: int) -> Node:
+        if rows.num_rows <= LEAF_ROWS:
+            return self._write_leaf(rows, depth)
+        digits = pc.utf8_slice_codeunits(rows["sample_id"], depth, depth + 1)
+        children: list[Node | None] = []
+        for digit in "0123456789abcdef":
+            part = rows.filter(pc.equal(digits, digit))
+            children.append(self._write(part, depth + 1) if part.num_rows else None)
+        return self._write_node(children, depth)
+
+    def _write_leaf(self, rows: pa.Table, depth: int) -> Node:
+        node = Node(_digest(rows), rows.num_rows, depth)
+        if node.count and not self._store.exists(_leaf_key(node)):
+            self._store.put_if_absent(_leaf_key(node), _leaf_bytes(rows))
+            self.io.written += 1
+        return node
+
+    def _write_node(self, children: list[Node | None], depth: int) -> Node:
+        joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])
+        node = Node(joined.hex(), sum(c.count for c in children if c), depth)
+        body: dict[str, Any] = {
+            "format": NODE_FORMAT,
+            "depth": depth,
+            "children": [{"digest": c.digest, "count": c.count} if c else None for c in children],
+        }
+        if self._store.put_if_absent(_node_key(node), canonical_json(body)):
+            self.io.written += 1
+        return node
+
+    def _children(self, node: Node) -> list[Node | None]:
+        self.io.read += 1
+        body = json.loads(self._store.get(_node_key(node)))
+        if body.get("format") != NODE_FORMAT:
+            raise CorruptionError(
+                f"{_node_key(node)} has format {body.get('format')!r}; this version reads {NODE_FORMAT}.",
+                kind="unknown_format",
+            )
+        return [Node(c["digest"], c["count"], node.depth + 1) if c else None for c in body["children"]]
+
+    def _read_leaf(self, node: Node) -> pa.Table:
+        if node.count == 0:
+            return rows_table()
+        self.io.read += 1
+        return _leaf_rows(self._store.get(_leaf_key(node)), _leaf_key(node))
+
+    def _lookup(self, node: Node, ids: list[str]) -> Iterator[pa.Table]:
+        if not ids or node.count == 0:
+            return
+        if node.is_leaf:
+            rows = self._read_leaf(node)
+            yield rows.filter(pc.is_in(rows["sample_id"], pa.array(ids, pa.string())))
+            return
+        children = self._children(node)
+        for value, digit in enumerate("0123456789abcdef"):
+            child = children[value]
+            if child is not None:
+                yield from self._lookup(child, [i for i in ids if i[node.depth] == digit])
+
+    def _diff(self, old: Node, new: Node, gone: list[pa.Table], came: list[pa.Table]) -> None:
+        if old.digest == new.digest:
+            return
+        if old.is_leaf or new.is_leaf:
+            before, after = self.rows(old), self.rows(new)
+            keys = dict(zip(before["sample_id"].to_pylist(), row_digests(before), strict=True))
+            new_keys = dict(zip(after["sample_id"].to_pylist(), row_digests(after), strict=True))
+            gone.append(before.filter(pa.array([new_keys.get(i) != d for i, d in keys.items()], pa.bool_())))
+            came.append(after.filter(pa.array([keys.get(i) != d for i, d in new_keys.items()], pa.bool_())))
+            return
+        for left, right in zip(self._children(old), self._children(new), strict=True):
+            self._diff(left or EMPTY_NODE, right or EMPTY_NODE, gone, came)
+
+
+def _digest(rows: pa.Table) -> str:
+    ids = [bytes.fromhex(i) for i in rows["sample_id"].to_pylist()]
+    return set_digest(ids, row_digests(rows)).hex()
+
+
+def _without(rows: pa.Table, ids: list[str]) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows["sample_id"], pa.array(ids, pa.string()))))
+
+
+def _leaf_bytes(rows: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    tagged = rows.replace_schema_metadata({"format": LEAF_FORMAT})
+    pq.write_table(tagged, sink, compression="zstd", store_schema=True)
+    return sink.getvalue()
+
+
+def _leaf_rows(data: bytes, key: str) -> pa.Table:
+    table = pq.read_table(pa.BufferReader(data))
+    found = (table.schema.metadata or {}).get(b"format", b"").decode()
+    if found != LEAF_FORMAT:
+        raise CorruptionError(
+            f"{key} has format {found!r}; this version reads {LEAF_FORMAT}.", kind="unknown_format"
+        )
+    return table.replace_schema_metadata(None)
+
+
+def _leaf_key(node: Node) -> str:
+    return f"states/leaves/{node.digest[:2]}/{node.digest}.parquet"
+
+
+def _node_key(node: Node) -> str:
+    return f"states/nodes/{node.digest}-{node.depth}.json"

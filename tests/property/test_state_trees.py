@@ -1,0 +1,112 @@
+"""State trees: the root is a function of the set of rows, whatever the way that led there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refinery.digests import digest
+from refinery.states import tree
+from refinery.states.rows import rows_table
+from refinery.states.tree import EMPTY_NODE, StateTrees
+from refinery.store.local import LocalStore
+
+
+def row(number: int, verdict: str = "gold") -> dict[str, Any]:
+    return {
+        "sample_id": digest(str(number).encode()),
+        "verdict": verdict,
+        "reasons": [] if verdict == "gold" else ["blurry"],
+        "near_duplicate": False,
+        "bytes": number,
+        "format": "jpeg",
+        "width": 8,
+        "height": 8,
+        "attributes": "{}",
+        "payloads": "[]",
+    }
+
+
+@pytest.fixture(autouse=True)
+def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "LEAF_ROWS", 4)
+
+
+histories = st.lists(
+    st.tuples(
+        st.dictionaries(st.integers(0, 60), st.sampled_from(["gold", "held"]), max_size=12),
+        st.sets(st.integers(0, 60), max_size=6),
+    ),
+    max_size=6,
+)
+
+
+@given(histories)
+@settings(max_examples=60, deadline=None)
+def test_any_history_of_updates_ends_in_the_root_of_a_fresh_build(
+    history: list[tuple[dict[int, str], set[int]]],
+) -> None:
+    with TemporaryDirectory() as folder:
+        trees = StateTrees(LocalStore(Path(folder)))
+        root, model = EMPTY_NODE, {}
+        for upserts, deletes in history:
+            deletes = deletes - set(upserts)
+            root = trees.apply(
+                root,
+                rows_table(row(n, v) for n, v in upserts.items()),
+                [digest(str(n).encode()) for n in deletes],
+            )
+            model.update(upserts)
+            for number in deletes:
+                model.pop(number, None)
+        expected = rows_table(row(n, v) for n, v in model.items())
+        assert root.digest == trees.build(expected).digest
+        assert trees.rows(root).equals(expected)
+        assert list(trees.verify(root)) == []
+
+
+@given(
+    st.dictionaries(st.integers(0, 60), st.sampled_from(["gold", "held"])),
+    st.dictionaries(st.integers(0, 60), st.sampled_from(["gold", "held"])),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_diff_names_exactly_the_rows_that_differ(before: dict[int, str], after: dict[int, str]) -> None:
+    with TemporaryDirectory() as folder:
+        trees = StateTrees(LocalStore(Path(folder)))
+        old = trees.build(rows_table(row(n, v) for n, v in before.items()))
+        new = trees.build(rows_table(row(n, v) for n, v in after.items()))
+        gone, came = trees.diff(old, new)
+        assert gone.equals(rows_table(row(n, v) for n, v in before.items() if after.get(n) != v))
+        assert came.equals(rows_table(row(n, v) for n, v in after.items() if before.get(n) != v))
+
+
+def test_a_lookup_reads_only_the_path_to_the_sample(tmp_path: Path) -> None:
+    trees = StateTrees(LocalStore(tmp_path))
+    root = trees.build(rows_table(row(n) for n in range(300)))
+    trees.io.read = 0
+    found = trees.lookup(root, [row(7)["sample_id"], "f" * 64])
+    assert found.to_pylist() == [row(7)]
+    assert trees.io.read <= 8
+
+
+def test_a_flipped_byte_in_a_leaf_is_found_and_named(tmp_path: Path) -> None:
+    trees = StateTrees(LocalStore(tmp_path))
+    root = trees.build(rows_table(row(n) for n in range(30)))
+    leaf = sorted(tmp_path.glob("states/leaves/*/*.parquet"))[0]
+    other = rows_table([row(1000)])
+    leaf.write_bytes(tree._leaf_bytes(other))
+    findings = list(trees.verify(root))
+    assert any(leaf.name in finding for finding in findings)
+
+
+def test_the_empty_tree_has_no_rows(tmp_path: Path) -> None:
+    trees = StateTrees(LocalStore(tmp_path))
+    assert trees.rows(EMPTY_NODE).num_rows == 0
+    assert trees.build(rows_table()).digest == EMPTY_NODE.digest
+    assert isinstance(trees.lookup(EMPTY_NODE, ["0" * 64]), pa.Table)
