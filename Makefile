@@ -1,0 +1,87 @@
+# Two commands need nothing else on a fresh machine: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench nightly up setup build lock clean python-checks rust-checks rust-tests python-tests
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/sh
+
+PY := .venv/bin/python
+# what make demo makes and make up shows
+PROJECT ?= demo
+# worker processes of pytest; 0 runs everything in one
+WORKERS ?= 2
+# pytest arguments, for example: make test ARGS="-k search"
+ARGS ?=
+
+QUIETLY := . deploy/lib.sh; quietly
+# overflow and debug assertions for our crate only: its dependencies stay those that the build compiled
+CARGO_CHECKED := --release --config profile.release.package.datago.overflow-checks=true \
+	--config profile.release.package.datago.debug-assertions=true
+
+help: ## list these targets
+	@echo 'make TARGET [PROJECT=demo] [WORKERS=2] [ARGS=…] [V=1 shows the output of every part]'
+	@echo
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+
+demo: ## real photographs from raw to training shards in ./demo; a second run recomputes nothing
+	@deploy/setup.sh pictures
+	@deploy/build.sh
+	@$(PY) -m assets.demo --project $(PROJECT)
+
+test: ## everything a change must pass: check, cargo test, pytest (without the heavy marks)
+	@deploy/setup.sh test
+	@deploy/build.sh
+	@$(MAKE) python-checks rust-checks rust-tests python-tests
+
+check: ## ruff, mypy, cargo fmt and clippy
+	@deploy/setup.sh
+	@deploy/build.sh
+	@$(MAKE) python-checks rust-checks
+
+bench: ## every benchmark in its quick form; BENCH=name runs one
+	@deploy/setup.sh
+	@deploy/build.sh
+	@for bench in benchmarks/$(or $(BENCH),*).py; do echo "── $$bench"; $(PY) "$$bench" --quick || exit; done
+
+nightly: ## the long tests (heavy marks), then the quick ones
+	@deploy/setup.sh test
+	@deploy/build.sh
+	@$(PY) -m pytest -m heavy --timeout 7200 $(ARGS)
+	@$(MAKE) test
+
+up: ## the Dagster UI with its daemon on this machine, for PROJECT
+	@deploy/setup.sh
+	@deploy/build.sh
+	@$(PY) -m assets.up --project $(PROJECT)
+
+setup: ## system packages (as root) and .venv as requirements.lock says
+	@deploy/setup.sh
+
+build: ## compile datago and install refinery into .venv
+	@deploy/setup.sh
+	@deploy/build.sh
+
+lock: ## resolve pyproject.toml anew into requirements.lock
+	@. deploy/lib.sh; find_uv; quietly 'resolving requirements.lock' "$$uv" pip compile pyproject.toml --all-extras \
+		--generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --upgrade -o requirements.lock
+
+clean: ## remove .venv, what was built and ./demo; caches outside the checkout stay
+	@rm -rf .venv demo build dist datago/_core*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------- parts
+
+python-checks:
+	@$(QUIETLY) 'ruff check' .venv/bin/ruff check --quiet
+	@$(QUIETLY) 'ruff format' .venv/bin/ruff format --check --quiet
+	@$(QUIETLY) 'mypy' .venv/bin/mypy
+
+rust-checks:
+	@$(QUIETLY) 'cargo fmt' deploy/rust.sh cargo fmt --manifest-path datago/Cargo.toml --check
+	@$(QUIETLY) 'cargo clippy' deploy/rust.sh cargo clippy --manifest-path datago/Cargo.toml --locked --all-targets --release -- -D warnings
+
+rust-tests:
+	@$(QUIETLY) 'cargo test' deploy/rust.sh cargo test --manifest-path datago/Cargo.toml --locked $(CARGO_CHECKED)
+
+python-tests:
+	@. deploy/lib.sh; browser=; have chromium || { browser=' and not browser'; say 'no chromium: leaving out the browser tests'; }; \
+		$(PY) -m pytest -q -m "not heavy$$browser" -n $(WORKERS) --dist loadgroup $(ARGS)
