@@ -1,0 +1,249 @@
+"""Facts: what the steps computed, in Parquet by step key and batch (`facts/<step>/<step_key>/<batch>.parquet`).
+
+A fact is one row: success (`reason` null) or failure (a reason code, and whether the same call may succeed later).
+A sample of several batches may have its fact in the file of any of them; readers take the union.
+"""
+
+from __future__ import annotations
+
+import bisect
+import io
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from refinery.digests import canonical_json, digest_json
+from refinery.errors import ConflictError, InputError
+from refinery.store import ObjectStore
+
+OUTCOME = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("retryable", pa.bool_(), nullable=False),
+    ]
+)
+_ROWS_PER_GROUP = 256
+_SWAPS = 100
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pure per-sample computation. Equal keys mean equal facts; `columns` is the schema of the step's own columns."""
+
+    name: str
+    code_version: int
+    params: dict[str, Any]
+    model_digest: str | None = None
+    columns: pa.Schema = field(default=pa.schema([]), compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def key(self) -> str:
+        """The step key: 16 hex digits of the digest of name, code version, parameters and model digest."""
+        return digest_json(self.to_json())[:16]
+
+    @property
+    def folder(self) -> str:
+        """The key prefix of everything this step wrote, without a trailing slash."""
+        return f"facts/{self.name}/{self.key}"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the step's facts: the outcome, then its own columns (null on failure)."""
+        return pa.schema([*OUTCOME, *self.columns])
+
+    def to_json(self) -> dict[str, Any]:
+        """What the step key is computed from."""
+        return {
+            "name": self.name,
+            "code_version": self.code_version,
+            "params": self.params,
+            "model_digest": self.model_digest,
+        }
+
+
+class FactStore:
+    """Facts of all steps in one object store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    def write(self, step: Step, batch: str, table: pa.Table) -> bool:
+        """Add facts (columns of `step.schema`, one row per sample, any order) to those of a batch.
+
+        A fact that exists stays, unless it is a failure and the new one is a success (or no longer retryable).
+        False: nothing new, nothing written. ConflictError when other writers keep winning.
+        """
+        table = pa.Table.from_batches(
+            table.select(step.schema.names).cast(step.schema).to_batches(), schema=step.schema
+        )
+        self.store.put_if_absent(f"{step.folder}/step.json", canonical_json(step.to_json()))
+        key = _file(step, batch)
+        for _ in range(_SWAPS):
+            found = self.store.get_with_etag(key)
+            old = step.schema.empty_table() if found is None else pq.read_table(io.BytesIO(found[0]))
+            merged = best_of(pa.concat_tables([old, table]))
+            if found is not None and merged.equals(old):
+                return False
+            try:
+                self.store.put_if_match(key, encode(merged), None if found is None else found[1])
+            except ConflictError:
+                continue
+            return True
+        raise ConflictError(
+            f"Facts {key!r} were rewritten {_SWAPS} times by others while this writer tried: "
+            "is the same batch being materialized by many processes? Retry when they are done.",
+            kind="busy_facts",
+        )
+
+    def read(
+        self,
+        step: Step,
+        *,
+        batches: Iterable[str] | None = None,
+        sample_ids: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Facts of a step, one row per sample, sorted by sample id.
+
+        `batches` (all), `sample_ids` (all) and `columns` (all of `step.schema`) bound what is read and decoded.
+        When a sample has facts in several files, a success wins, then a failure that is not retryable.
+        """
+        wanted = list(columns) if columns is not None else step.schema.names
+        needed = list(dict.fromkeys(["sample_id", "reason", "retryable", *wanted]))
+        schema = pa.schema([step.schema.field(name) for name in needed])
+        ids = None if sample_ids is None else sorted(set(sample_ids))
+        if ids == []:
+            return schema.empty_table().select(wanted)
+        names = sorted(self.files(step)) if batches is None else sorted(set(batches))
+        parts = [part for name in names if (part := self._part(step, name, ids, needed)) is not None]
+        return best_of(pa.concat_tables([schema.empty_table(), *parts])).select(wanted)
+
+    def files(self, step: Step) -> dict[str, str]:
+        """The batches a step has facts of, each with a token that changes when its facts do."""
+        prefix = f"{step.folder}/"
+        return {
+            info.key[len(prefix) : -len(".parquet")]: info.version
+            for info in self.store.list(prefix)
+            if info.key.endswith(".parquet") and "/" not in info.key[len(prefix) :]
+        }
+
+    def missing(
+        self, step: Step, batch: str, sample_ids: Iterable[str], others: Iterable[str] | None = None
+    ) -> list[str]:
+        """Those of `sample_ids` that `step` has still to compute, sorted: no fact yet, or a retryable failure.
+
+        `others` are the other batches these samples are known to be in; None looks through all of the step's files.
+        """
+        wanted = sorted(set(sample_ids))
+        batches = None if others is None else [batch, *others]
+        found = self.read(
+            step, batches=batches, sample_ids=wanted, columns=["sample_id", "reason", "retryable"]
+        )
+        settled = found.filter(pc.invert(found["retryable"]))["sample_id"]
+        done = set(settled.to_pylist())
+        return [sample_id for sample_id in wanted if sample_id not in done]
+
+    def _part(self, step: Step, batch: str, ids: list[str] | None, columns: list[str]) -> pa.Table | None:
+        file = self._open(_file(step, batch))
+        if file is None:
+            return None
+        with file:
+            if ids is None:
+                return file.read(columns=columns)
+            groups = _groups_with(file.metadata, ids)
+            table = file.read_row_groups(groups, columns=columns)
+            return table.filter(pc.is_in(table["sample_id"], value_set=pa.array(ids, pa.string())))
+
+    def _open(self, key: str) -> pq.ParquetFile | None:
+        path = self.store.local_path(key)
+        if path is not None:
+            try:
+                return pq.ParquetFile(path, memory_map=True)
+            except FileNotFoundError:
+                return None
+        try:
+            return pq.ParquetFile(io.BytesIO(self.store.get(key)))
+        except InputError as error:
+            if error.kind == "no_such_object":
+                return None
+            raise
+
+
+def facts_table(step: Step, rows: dict[str, Any]) -> pa.Table:
+    """A table of `step.schema` from columns (lists or arrays); columns left out are null, `retryable` false."""
+    n = len(rows["sample_id"])
+    defaults = {"retryable": [False] * n}
+    arrays = [
+        pa.array(rows.get(f.name, defaults.get(f.name, [None] * n)), f.type)
+        if not isinstance(rows.get(f.name), pa.Array | pa.ChunkedArray)
+        else rows[f.name]
+        for f in step.schema
+    ]
+    return pa.table(arrays, schema=step.schema)
+
+
+def best_of(table: pa.Table) -> pa.Table:
+    """One row per sample, sorted by sample id: a success, else a settled failure, else the earliest row."""
+    if table.num_rows == 0:
+        return table
+    rank = np.where(
+        table["reason"].is_null().to_numpy(zero_copy_only=False),
+        0,
+        np.where(table["retryable"].to_numpy(zero_copy_only=False), 2, 1),
+    )
+    keys = pa.table(
+        {"sample_id": table["sample_id"], "rank": rank, "row": np.arange(table.num_rows, dtype=np.int64)}
+    )
+    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
+    ids = table["sample_id"].take(order).combine_chunks()
+    first = np.ones(len(ids), dtype=bool)
+    first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    chosen = order.to_numpy()[first]
+    if len(chosen) == table.num_rows and bool((chosen[1:] > chosen[:-1]).all()):
+        return table
+    return table.take(pa.array(chosen))
+
+
+def encode(table: pa.Table) -> bytes:
+    """The table as Parquet bytes: the same rows give the same bytes (with the same library version)."""
+    sink = io.BytesIO()
+    pq.write_table(
+        table.combine_chunks(),
+        sink,
+        row_group_size=_ROWS_PER_GROUP,
+        compression="zstd",
+        use_dictionary=[
+            n for n in ("reason", "detail", "format", "mode", "embedder", "kind") if n in table.schema.names
+        ],
+        write_statistics=["sample_id"] if "sample_id" in table.schema.names else False,
+    )
+    return sink.getvalue()
+
+
+def _file(step: Step, batch: str) -> str:
+    return f"{step.folder}/{batch}.parquet"
+
+
+def _groups_with(metadata: pq.FileMetaData, ids: list[str]) -> list[int]:
+    """The row groups whose sample ids may include one of `ids` (sorted)."""
+    column = metadata.schema.names.index("sample_id")
+    groups = []
+    for number in range(metadata.num_row_groups):
+        stats = metadata.row_group(number).column(column).statistics
+        if stats is None or not stats.has_min_max:
+            groups.append(number)
+            continue
+        at = bisect.bisect_left(ids, stats.min)
+        if at < len(ids) and ids[at] <= stats.max:
+            groups.append(number)
+    return groups

@@ -1,0 +1,134 @@
+"""Facts: written once, never lost, read by column, sample and batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refinery.digests import digest
+from refinery.facts import FactStore, Step, facts_table
+from refinery.store.local import LocalStore
+
+STEP = Step("weigh", 1, {"unit": "g"}, columns=pa.schema([("grams", pa.int32()), ("picture", pa.binary())]))
+IDS = sorted(digest(str(i).encode()) for i in range(1000))
+
+
+def rows(ids: list[str], reason: str | None = None, retryable: bool = False, grams: int = 1) -> pa.Table:
+    columns: dict[str, Any] = {
+        "sample_id": ids,
+        "reason": [reason] * len(ids),
+        "retryable": [retryable] * len(ids),
+    }
+    if reason is None:
+        columns["grams"] = [grams] * len(ids)
+    return facts_table(STEP, columns)
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> FactStore:
+    return FactStore(LocalStore(tmp_path))
+
+
+def test_a_step_key_changes_with_name_version_parameters_and_model_and_with_nothing_else() -> None:
+    keys = {
+        STEP.key,
+        Step("weigh2", 1, {"unit": "g"}).key,
+        Step("weigh", 2, {"unit": "g"}).key,
+        Step("weigh", 1, {"unit": "kg"}).key,
+        Step("weigh", 1, {"unit": "g"}, "abc").key,
+    }
+    assert len(keys) == 5
+    assert Step("weigh", 1, {"unit": "g"}) == STEP
+    assert len(STEP.key) == 16
+
+
+def test_no_facts_read_as_an_empty_table_with_the_columns_asked_for(facts: FactStore) -> None:
+    assert facts.read(STEP).schema.equals(STEP.schema)
+    assert facts.read(STEP, columns=["grams"]).column_names == ["grams"]
+    assert facts.read(STEP, sample_ids=[]).num_rows == 0
+    assert facts.files(STEP) == {}
+    assert facts.missing(STEP, "b", []) == []
+    facts.write(STEP, "b", STEP.schema.empty_table())
+    assert facts.read(STEP).num_rows == 0
+    assert set(facts.files(STEP)) == {"b"}
+
+
+def test_writing_equal_facts_again_changes_nothing(facts: FactStore) -> None:
+    assert facts.write(STEP, "b", rows(IDS[:5]))
+    before = facts.files(STEP)
+    assert not facts.write(STEP, "b", rows(IDS[:5][::-1]))
+    assert not facts.write(STEP, "b", rows(IDS[2:3], reason="late", retryable=True))
+    assert facts.files(STEP) == before
+
+
+def test_a_rewrite_is_the_union_and_a_success_beats_a_failure(facts: FactStore) -> None:
+    facts.write(STEP, "b", rows(IDS[:2], reason="busy", retryable=True))
+    facts.write(STEP, "b", rows(IDS[1:3], grams=7))
+    table = facts.read(STEP)
+    assert table["sample_id"].to_pylist() == IDS[:3]
+    assert table["reason"].to_pylist() == ["busy", None, None]
+    assert table["grams"].to_pylist() == [None, 7, 7]
+
+
+def test_equal_facts_are_equal_bytes_whatever_order_and_chunks_they_came_in(tmp_path: Path) -> None:
+    stores = [LocalStore(tmp_path / name) for name in "ab"]
+    FactStore(stores[0]).write(STEP, "b", rows(IDS[:9]))
+    for ids in (IDS[5:9], IDS[:3], IDS[3:5]):
+        FactStore(stores[1]).write(STEP, "b", rows(ids[::-1]))
+    key = f"{STEP.folder}/b.parquet"
+    assert stores[0].get(key) == stores[1].get(key)
+
+
+def test_reading_one_sample_finds_it_in_whichever_batch_has_it(facts: FactStore) -> None:
+    facts.write(STEP, "a", rows(IDS[:700]))
+    facts.write(STEP, "b", rows(IDS[600:], grams=2))
+    one = facts.read(STEP, sample_ids=[IDS[999]], columns=["sample_id", "grams"])
+    assert one.to_pylist() == [{"sample_id": IDS[999], "grams": 2}]
+    assert facts.read(STEP, batches=["a"], sample_ids=[IDS[999]]).num_rows == 0
+    assert facts.read(STEP, batches=["a", "gone"]).num_rows == 700
+    assert facts.read(STEP).num_rows == 1000
+
+
+def test_missing_leaves_out_what_any_batch_has_and_what_cannot_be_retried(facts: FactStore) -> None:
+    facts.write(STEP, "a", rows(IDS[:1]))
+    facts.write(STEP, "b", rows(IDS[1:2], reason="broken"))
+    facts.write(STEP, "b", rows(IDS[2:3], reason="busy", retryable=True))
+    assert facts.missing(STEP, "c", IDS[:4]) == IDS[2:4]
+    assert facts.missing(STEP, "c", IDS[:4], others=["b"]) == [IDS[0], *IDS[2:4]]
+
+
+def test_racing_writers_of_one_batch_lose_no_fact(facts: FactStore) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: facts.write(STEP, "b", rows(IDS[i : i + 3])), range(12)))
+    assert facts.read(STEP)["sample_id"].to_pylist() == IDS[:14]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    writes=st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b"]),
+            st.lists(st.integers(0, 5), unique=True, max_size=4),
+            st.sampled_from([(None, False), ("broken", False), ("busy", True)]),
+        ),
+        max_size=6,
+    )
+)
+def test_the_outcome_of_a_sample_does_not_depend_on_the_order_of_writes(
+    writes: list[tuple[str, list[int], tuple[str | None, bool]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def outcome(order: list[tuple[str, list[int], tuple[str | None, bool]]]) -> list[dict[str, Any]]:
+        facts = FactStore(LocalStore(tmp_path_factory.mktemp("facts")))
+        for batch, numbers, (reason, retryable) in order:
+            facts.write(STEP, batch, rows([IDS[i] for i in numbers], reason, retryable))
+        found: list[dict[str, Any]] = facts.read(STEP).to_pylist()
+        return found
+
+    assert outcome(writes) == outcome(writes[::-1])
