@@ -1,0 +1,24 @@
+//! datago: decodes, inspects, resizes and shards pictures. The Python face is `datago/__init__.py`.
+
+mod decode;
+mod encode;
+mod error;
+mod exif;
+mod inspect;
+mod orient;
+mod phash;
+mod picture;
+mod pool;
+mod python;
+mod reason;
+mod resize;
+mod source;
+mod stats;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::python::inspect;
+}

@@ -1,0 +1,68 @@
+//! Turning and mirroring by the EXIF orientation.
+
+use crate::picture::Picture;
+
+/// Whether the orientation exchanges width and height.
+pub fn swaps_sides(orientation: u8) -> bool {
+    orientation >= 5
+}
+
+/// Width and height as displayed.
+pub fn displayed(width: u32, height: u32, orientation: u8) -> (u32, u32) {
+    if swaps_sides(orientation) { (height, width) } else { (width, height) }
+}
+
+/// The picture as it is meant to be seen. Orientation 1 costs nothing.
+pub fn upright(picture: Picture, orientation: u8) -> Picture {
+    if !(2..=8).contains(&orientation) {
+        return picture;
+    }
+    let (width, height) = displayed(picture.width, picture.height, orientation);
+    let pixels = match picture.channels {
+        3 => turned::<3>(&picture, width as usize, height as usize, orientation),
+        _ => turned::<4>(&picture, width as usize, height as usize, orientation),
+    };
+    Picture { width, height, channels: picture.channels, pixels }
+}
+
+fn turned<const N: usize>(picture: &Picture, width: usize, height: usize, orientation: u8) -> Vec<u8> {
+    let (w, h) = (picture.width as usize, picture.height as usize);
+    let (from, _) = picture.pixels.as_chunks::<N>();
+    let mut out = vec![0u8; picture.pixels.len()];
+    let (to, _) = out.as_chunks_mut::<N>();
+    // Square blocks, so that a transposition stays within the cache.
+    const BLOCK: usize = 64;
+    for top in (0..height).step_by(BLOCK) {
+        for left in (0..width).step_by(BLOCK) {
+            for y in top..(top + BLOCK).min(height) {
+                for x in left..(left + BLOCK).min(width) {
+                    let (sx, sy) = match orientation {
+                        2 => (w - 1 - x, y),
+                        3 => (w - 1 - x, h - 1 - y),
+                        4 => (x, h - 1 - y),
+                        5 => (y, x),
+                        6 => (y, h - 1 - x),
+                        7 => (w - 1 - y, h - 1 - x),
+                        _ => (w - 1 - y, x),
+                    };
+                    to[y * width + x] = from[sy * w + sx];
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::picture::Layout;
+
+    #[test]
+    fn a_quarter_turn_moves_the_first_row_to_the_last_column() {
+        let picture = Picture::new(2, 1, Layout::Grey, vec![10, 20]);
+        let turned = upright(picture, 6);
+        assert_eq!((turned.width, turned.height), (1, 2));
+        assert_eq!(turned.pixels, [10, 10, 10, 20, 20, 20]);
+    }
+}

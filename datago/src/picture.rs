@@ -1,0 +1,104 @@
+//! Decoded pixels, and the conversions from what decoders give to 8-bit RGB or RGBA.
+
+/// 8-bit interleaved pixels, three (RGB) or four (RGBA, straight alpha) channels.
+/// Four channels only if some pixel is not opaque.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    pub width: u32,
+    pub height: u32,
+    pub channels: usize,
+    pub pixels: Vec<u8>,
+}
+
+/// How a decoder's bytes are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    Grey,
+    GreyAlpha,
+    Rgb,
+    Rgba,
+    /// Ink amounts, 0 = none. Adobe JPEGs store the inverse.
+    Cmyk {
+        inverted: bool,
+    },
+}
+
+impl Layout {
+    pub fn channels(self) -> usize {
+        match self {
+            Layout::Grey => 1,
+            Layout::GreyAlpha => 2,
+            Layout::Rgb => 3,
+            Layout::Rgba | Layout::Cmyk { .. } => 4,
+        }
+    }
+}
+
+impl Picture {
+    /// Takes a decoder's bytes. Fully opaque alpha is dropped, so that the same picture saved with and
+    /// without a redundant alpha channel has one pixel digest.
+    pub fn new(width: u32, height: u32, layout: Layout, data: Vec<u8>) -> Self {
+        let (channels, pixels) = match layout {
+            Layout::Rgb => (3, data),
+            Layout::Grey => (3, data.iter().flat_map(|&v| [v, v, v]).collect()),
+            Layout::Rgba => match data.chunks_exact(4).all(|p| p[3] == 255) {
+                true => (3, data.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect()),
+                false => (4, data),
+            },
+            Layout::GreyAlpha => match data.chunks_exact(2).all(|p| p[1] == 255) {
+                true => (3, data.chunks_exact(2).flat_map(|p| [p[0], p[0], p[0]]).collect()),
+                false => (4, data.chunks_exact(2).flat_map(|p| [p[0], p[0], p[0], p[1]]).collect()),
+            },
+            Layout::Cmyk { inverted } => (3, cmyk_to_rgb(&data, inverted)),
+        };
+        Picture { width, height, channels, pixels }
+    }
+
+    pub fn has_alpha(&self) -> bool {
+        self.channels == 4
+    }
+
+    /// The picture over white, three channels.
+    pub fn flattened(&self) -> std::borrow::Cow<'_, [u8]> {
+        if self.channels == 3 {
+            return std::borrow::Cow::Borrowed(&self.pixels);
+        }
+        let mut flat = Vec::with_capacity(self.pixels.len() / 4 * 3);
+        for p in self.pixels.chunks_exact(4) {
+            let (alpha, white) = (u32::from(p[3]), 255 * (255 - u32::from(p[3])));
+            flat.extend(p[..3].iter().map(|&v| div255(u32::from(v) * alpha + white)));
+        }
+        std::borrow::Cow::Owned(flat)
+    }
+}
+
+/// Rounded division by 255, exact for products of two bytes.
+fn div255(value: u32) -> u8 {
+    let t = value + 128;
+    ((t + (t >> 8)) >> 8) as u8
+}
+
+/// The plain ink model (no colour profile), as Pillow's `convert("RGB")` does it.
+fn cmyk_to_rgb(data: &[u8], inverted: bool) -> Vec<u8> {
+    let flip = if inverted { 255 } else { 0 };
+    let mut rgb = Vec::with_capacity(data.len() / 4 * 3);
+    for p in data.chunks_exact(4) {
+        let light = u32::from(255 - (p[3] ^ flip));
+        rgb.extend(p[..3].iter().map(|&v| (light as u8).saturating_sub(div255(u32::from(v ^ flip) * light))));
+    }
+    rgb
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redundant_alpha_is_dropped_and_real_alpha_is_kept() {
+        let opaque = Picture::new(1, 1, Layout::Rgba, vec![1, 2, 3, 255]);
+        assert_eq!((opaque.channels, opaque.pixels), (3, vec![1, 2, 3]));
+        let clear = Picture::new(1, 1, Layout::GreyAlpha, vec![7, 0]);
+        assert!(clear.has_alpha());
+        assert_eq!(clear.flattened().as_ref(), [255, 255, 255]);
+    }
+}

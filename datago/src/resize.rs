@@ -1,0 +1,105 @@
+//! One antialiased resample, with the crop folded in.
+
+use std::cell::RefCell;
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::reason::{Failure, Reason, Verdict};
+
+thread_local! { static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new()); }
+
+/// A rectangle of the source, in pixels, not necessarily whole ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Crop {
+    pub left: f64,
+    pub top: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+/// What to resample: interleaved 8-bit pixels with one or three channels.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub pixels: &'a [u8],
+    pub width: u32,
+    pub height: u32,
+    pub channels: usize,
+}
+
+/// The largest centred part of a `width` x `height` picture with the proportions of the target.
+pub fn cover(width: u32, height: u32, target: (u32, u32)) -> Crop {
+    let (w, h) = (f64::from(width), f64::from(height));
+    let (tw, th) = (f64::from(target.0), f64::from(target.1));
+    // Integer comparison decides which side is cut, so rounding can not.
+    let wide = u64::from(width) * u64::from(target.1) > u64::from(height) * u64::from(target.0);
+    let (cw, ch) = if wide { ((h * tw / th).min(w), h) } else { (w, (w * th / tw).min(h)) };
+    Crop { left: (w - cw) / 2.0, top: (h - ch) / 2.0, width: cw, height: ch }
+}
+
+/// Resamples the crop (or all) of `view` to `target`, into a new buffer.
+pub fn resample(
+    view: View<'_>,
+    crop: Option<Crop>,
+    target: (u32, u32),
+    filter: FilterType,
+) -> Verdict<Vec<u8>> {
+    let mut out = vec![0; target.0 as usize * target.1 as usize * view.channels];
+    resample_into(view, crop, target, filter, &mut out)?;
+    Ok(out)
+}
+
+/// Resamples into `out`, which holds exactly the target's pixels.
+pub fn resample_into(
+    view: View<'_>,
+    crop: Option<Crop>,
+    target: (u32, u32),
+    filter: FilterType,
+    out: &mut [u8],
+) -> Verdict<()> {
+    let whole = crop.is_none_or(|c| c.width == f64::from(view.width) && c.height == f64::from(view.height));
+    if whole && target == (view.width, view.height) {
+        out.copy_from_slice(view.pixels);
+        return Ok(());
+    }
+    let fail = |text: String| Failure::new(Reason::Internal, format!("Resizing failed: {text}."));
+    let kind = if view.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let source =
+        ImageRef::new(view.width, view.height, view.pixels, kind).map_err(|e| fail(e.to_string()))?;
+    let mut sink = Image::from_slice_u8(target.0, target.1, out, kind).map_err(|e| fail(e.to_string()))?;
+    let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+    if let Some(c) = crop {
+        options = options.crop(c.left, c.top, c.width, c.height);
+    }
+    RESIZER
+        .with(|resizer| resizer.borrow_mut().resize(&source, &mut sink, &options))
+        .map_err(|e| fail(e.to_string()))
+}
+
+/// The size with its long side at most `side`, proportions kept, never enlarged.
+pub fn within(width: u32, height: u32, side: u32) -> (u32, u32) {
+    let long = width.max(height);
+    if long <= side {
+        return (width, height);
+    }
+    let scale =
+        |v: u32| ((u64::from(v) * u64::from(side) + u64::from(long) / 2) / u64::from(long)).max(1) as u32;
+    (scale(width), scale(height))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cover_cuts_the_longer_side_evenly() {
+        let crop = cover(300, 100, (50, 50));
+        assert_eq!(crop, Crop { left: 100.0, top: 0.0, width: 100.0, height: 100.0 });
+    }
+
+    #[test]
+    fn within_never_enlarges_and_never_reaches_zero() {
+        assert_eq!(within(10, 20, 256), (10, 20));
+        assert_eq!(within(100_000, 1, 256), (256, 1));
+    }
+}

@@ -1,0 +1,95 @@
+//! Where the bytes of a picture come from, with the cap on bytes applied before they are read.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+use crate::reason::{Failure, Reason, Verdict};
+
+/// A local file, or bytes that Python owns (shared, not copied).
+pub enum Source {
+    Path(PathBuf),
+    Bytes(PyBackedBytes),
+}
+
+/// The bytes of a source.
+pub enum Loaded<'a> {
+    Owned(Vec<u8>),
+    Shared(&'a [u8]),
+}
+
+impl std::ops::Deref for Loaded<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Loaded::Owned(data) => data,
+            Loaded::Shared(data) => data,
+        }
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Source {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = object.cast::<PyBytes>() {
+            return Ok(Source::Bytes(bytes.to_owned().into()));
+        }
+        object.extract::<PathBuf>().map(Source::Path).map_err(|_| {
+            let kind = object.get_type().name().map(|n| n.to_string()).unwrap_or_default();
+            crate::error::Error::Input(format!(
+                "an input must be a local path (str) or the bytes of a picture, not {kind}"
+            ))
+            .into()
+        })
+    }
+}
+
+impl Source {
+    /// Reads everything, or says why not. At most `max_bytes` are ever held.
+    pub fn load(&self, max_bytes: u64) -> Verdict<Loaded<'_>> {
+        match self {
+            Source::Bytes(data) => {
+                check_size(data.len() as u64, max_bytes)?;
+                Ok(Loaded::Shared(data))
+            }
+            Source::Path(path) => {
+                let unreadable = |doing: &str, cause: std::io::Error| {
+                    Failure::new(
+                        Reason::Unreadable,
+                        format!("Could not {doing} {}: {cause}.", path.display()),
+                    )
+                };
+                let known = std::fs::metadata(path).map_err(|e| unreadable("look up", e))?;
+                if !known.is_file() {
+                    // Opening a pipe or a device could block for ever.
+                    let cause = std::io::Error::new(ErrorKind::InvalidInput, "not a regular file");
+                    return Err(unreadable("read", cause));
+                }
+                check_size(known.len(), max_bytes)?;
+                let file = File::open(path).map_err(|e| unreadable("open", e))?;
+                let mut data = Vec::with_capacity(known.len() as usize + 1);
+                file.take(max_bytes.saturating_add(1))
+                    .read_to_end(&mut data)
+                    .map_err(|e| unreadable("read", e))?;
+                check_size(data.len() as u64, max_bytes)?;
+                Ok(Loaded::Owned(data))
+            }
+        }
+    }
+}
+
+fn check_size(found: u64, max_bytes: u64) -> Verdict<()> {
+    if found > max_bytes {
+        return Err(Failure::new(
+            Reason::TooLarge,
+            format!("{found} bytes are more than the cap of {max_bytes} bytes."),
+        ));
+    }
+    Ok(())
+}
