@@ -34,6 +34,10 @@ class LedgerView:
                 self._by_sample[event.sample_id].append(event)
         self._events = events
 
+    def with_event(self, event: Event) -> LedgerView:
+        """The view as it would be if `event` were appended: for what-if, nothing is written."""
+        return LedgerView([*self._events, event.at(self.offset + 1)])
+
     def standing(self, sample_id: str) -> Sequence[Event]:
         """The events that stand on a sample, oldest first."""
         return self._by_sample.get(sample_id, ())

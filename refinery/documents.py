@@ -1,0 +1,239 @@
+"""Documents: every sample seen flat, from its origins, facts and what stands on it in the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refinery.batches import Batches
+from refinery.digests import canonical_json
+from refinery.errors import InputError
+from refinery.facts import FactStore, Step
+from refinery.fields import Field, Fields, FieldType, coerce
+from refinery.ledger import LedgerView
+from refinery.near_duplicates import read_clusters
+from refinery.policy import Policy
+from refinery.states.rows import ROW_SCHEMA
+from refinery.store import ObjectStore
+from refinery.verdicts import Inputs, Verdicts
+
+_INSPECTED = (
+    "format width height mode orientation has_alpha pixel_digest phash brightness contrast entropy sharpness".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps a project computes, with their keys."""
+
+    inspect: Step
+    embed: dict[str, Step]
+    near_duplicates: Step
+
+    @property
+    def default_embed(self) -> Step:
+        return self.embed["default"]
+
+    def by_name(self) -> dict[str, Step]:
+        """The steps that verdicts may require, by the name policies use."""
+        return {"inspect": self.inspect, "embed": self.default_embed, "near_duplicates": self.near_duplicates}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Documents of n samples, with what only verdicts and manifests need: payloads and attributes as canonical JSON,
+    and the names of the steps whose facts are missing."""
+
+    documents: pa.Table
+    attributes: list[str]
+    payloads: list[str]
+    missing: list[list[str]]
+
+
+class DocumentBuilder:
+    """Builds documents for the samples one asks for, from the facts of given steps."""
+
+    def __init__(self, store: ObjectStore, batches: Batches, facts: FactStore, fields: Fields, steps: Steps) -> None:
+        self._store = store
+        self._batches = batches
+        self._facts = facts
+        self._fields = fields
+        self._steps = steps
+
+    def describe(self, view: LedgerView, sample_ids: Collection[str] | None = None) -> Described:
+        """The documents of these samples (None: all that were ever seen), in order of sample id."""
+        origins = self._batches.origins()
+        if sample_ids is not None:
+            wanted = pa.array(sorted(sample_ids), pa.string())
+            origins = origins.filter(pc.is_in(origins["sample_id"], wanted))
+        merged = _merge_origins(origins)
+        ids = pa.array(merged["sample_id"], pa.string())
+        inspected, embedded = self._aligned(self._steps.inspect, ids), self._aligned(self._steps.default_embed, ids)
+        clustered = set(self._facts.files(self._steps.near_duplicates))
+        attributes = [self._attributes(view, i, s) for i, s in zip(merged["sample_id"], merged["attributes"], strict=True)]
+        columns: dict[str, Any] = {name: inspected[name] for name in _INSPECTED}
+        columns |= {
+            "sample_id": ids,
+            "bytes": merged["bytes"],
+            "source": merged["source"],
+            "batch": merged["batch"],
+            "uri": merged["uri"],
+            "ingested_at": merged["ingested_at"],
+            "payloads": [[p["name"] for p in ps] for ps in merged["payloads"]],
+            "failure": _failures(inspected, embedded),
+            "min_side": pc.min_element_wise(inspected["width"], inspected["height"], skip_nulls=False),
+            "aspect": pc.divide(inspected["width"].cast(pa.float64()), inspected["height"].cast(pa.float64())),
+            "embedder": embedded["embedder"],
+            "cluster": self._clusters(ids),
+            "near_duplicate": pa.nulls(len(ids), pa.bool_()),
+            "flags": [sorted({str(e.kind) for e in view.flags(i)}) for i in merged["sample_id"]],
+            "tags": [view.tags(i) for i in merged["sample_id"]],
+            "verdict": pa.nulls(len(ids), pa.string()),
+            "reasons": [[]] * len(ids),
+            "datasets": [[]] * len(ids),
+        }
+        for field in self._fields.attributes:
+            columns[field.name] = [_stored(field, values.get(field.name)) for values in attributes]
+        schema = self._fields.schema()
+        table = pa.Table.from_arrays([_column(columns[f.name], f.type) for f in schema], schema=schema)
+        return Described(
+            table,
+            [canonical_json(a).decode() for a in attributes],
+            [canonical_json(p).decode() for p in merged["payloads"]],
+            _missing(inspected, embedded, [any(b in clustered for b in bs) for bs in merged["batch"]]),
+        )
+
+    def _aligned(self, step: Step, ids: pa.Array) -> pa.Table:
+        """The facts of a step in the order of `ids`; all null where there is none."""
+        columns = ["reason", "retryable", *(_INSPECTED if step.name == "inspect" else ["embedder"])]
+        facts = self._facts.read(step, sample_ids=ids.to_pylist(), columns=["sample_id", *columns])
+        places = pc.index_in(ids, value_set=facts["sample_id"].combine_chunks())
+        return facts.take(places).append_column("found", pc.is_valid(places))
+
+    def _attributes(self, view: LedgerView, sample_id: str, sidecars: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        """Resolved attributes: of origins the newest wins, and the ledger beats origins. Keys kept aside join in as soon
+        as somebody registers them."""
+        values: dict[str, Any] = {}
+        for extras, registered in sidecars:
+            for raw in (extras, registered):
+                values.update(self._registered(json.loads(raw)) if raw != "{}" else {})
+        values.update(self._registered(view.attributes(sample_id)))
+        return values
+
+    def _registered(self, raw: dict[str, Any]) -> dict[str, Any]:
+        known: dict[str, Any] = {}
+        for name, value in raw.items():
+            if name in self._fields and not self._fields[name].builtin:
+                try:
+                    known[name] = coerce(self._fields[name], value)
+                except InputError:
+                    continue  # kept aside at ingest because it does not fit: it stays aside
+        return {name: value for name, value in known.items() if value is not None}
+
+    def _clusters(self, ids: pa.Array) -> pa.Array:
+        clusters = read_clusters(self._store, self._steps.near_duplicates)
+        places = pc.index_in(ids, value_set=clusters["sample_id"].combine_chunks())
+        return clusters["cluster"].take(places)
+
+
+def verdict_inputs(described: Described, view: LedgerView, policy: Policy) -> Inputs:
+    """What `evaluate` needs, from documents and the ledger."""
+    ids = described.documents["sample_id"].to_pylist()
+    decisions = [view.decision(i) for i in ids]
+    required = set(policy.requires)
+    return Inputs(
+        described.documents,
+        blocked=np.array([bool(view.blocked(i)) for i in ids], bool),
+        kept=np.array([d is not None and d.keep for d in decisions], bool),
+        rejected=np.array([d is not None and not d.keep for d in decisions], bool),
+        missing=np.array([bool(required.intersection(m)) for m in described.missing], bool),
+    )
+
+
+def state_rows(described: Described, verdicts: Verdicts) -> pa.Table:
+    """The rows of a verdict state, in order of sample id."""
+    documents = described.documents
+    columns = {
+        "sample_id": documents["sample_id"],
+        "verdict": pa.array(verdicts.verdict.tolist(), pa.string()),
+        "reasons": pa.array(verdicts.reasons, pa.list_(pa.string())),
+        "near_duplicate": pa.array(verdicts.near_duplicate),
+        **{name: documents[name] for name in ("bytes", "format", "width", "height")},
+        "attributes": pa.array(described.attributes, pa.string()),
+        "payloads": pa.array(described.payloads, pa.string()),
+    }
+    return pa.table([columns[f.name] for f in ROW_SCHEMA], schema=ROW_SCHEMA)
+
+
+def _merge_origins(origins: pa.Table) -> dict[str, list[Any]]:
+    """One entry per sample, in order of id, from its origins in order of arrival."""
+    order = [("sample_id", "ascending"), ("ingested_at", "ascending"), ("batch", "ascending"), ("uri", "ascending")]
+    rows = origins.sort_by(order)
+    grouped = rows.group_by("sample_id", use_threads=False).aggregate(
+        [(name, "list") for name in ("source", "batch", "uri", "attributes", "extras", "payloads")]
+        + [("bytes", "min"), ("ingested_at", "min")]
+    )
+    merged: dict[str, list[Any]] = {
+        name: [sorted(set(values)) for values in grouped[f"{name}_list"].to_pylist()] for name in ("source", "batch", "uri")
+    }
+    merged["sample_id"] = grouped["sample_id"].to_pylist()
+    merged["bytes"] = grouped["bytes_min"].to_pylist()
+    merged["ingested_at"] = grouped["ingested_at_min"].to_pylist()
+    merged["attributes"] = [
+        list(zip(extras, attributes, strict=True))
+        for extras, attributes in zip(grouped["extras_list"].to_pylist(), grouped["attributes_list"].to_pylist(), strict=True)
+    ]
+    merged["payloads"] = [_merge_payloads(values) for values in grouped["payloads_list"].to_pylist()]
+    return merged
+
+
+def _merge_payloads(per_origin: Sequence[Sequence[dict[str, Any]] | None]) -> list[dict[str, Any]]:
+    """The payloads of a sample by name; of two with the same name the later origin's."""
+    named = {p["name"]: p for payloads in per_origin for p in payloads or ()}
+    return [named[name] for name in sorted(named)]
+
+
+def _failures(inspected: pa.Table, embedded: pa.Table) -> pa.ChunkedArray:
+    def lasting(facts: pa.Table) -> Any:
+        retryable = pc.fill_null(facts["retryable"], False)
+        return pc.if_else(retryable, pa.scalar(None, pa.string()), facts["reason"])
+
+    return pc.coalesce(lasting(inspected), lasting(embedded))
+
+
+def _missing(inspected: pa.Table, embedded: pa.Table, clustered: Sequence[bool]) -> list[list[str]]:
+    """Which steps have no lasting fact for each sample. Nothing follows a failed inspection, so nothing is missing then."""
+    rows = zip(*(_column.to_pylist() for t in (inspected, embedded) for _column in (t["found"], t["reason"], t["retryable"])), clustered, strict=True)
+    missing = []
+    for found_i, reason_i, retry_i, found_e, _, retry_e, cluster in rows:
+        names = [] if found_i and not retry_i else ["inspect"]
+        if reason_i is None or names:
+            names += [] if found_e and not retry_e else ["embed"]
+            names += [] if cluster else ["near_duplicates"]
+        missing.append(names)
+    return missing
+
+
+def _stored(field: Field, value: Any) -> Any:
+    """A resolved attribute as a document column holds it."""
+    if value is None:
+        return [] if field.type is FieldType.STRING_LIST else None
+    if field.type is FieldType.JSON:
+        return canonical_json(value).decode()
+    if field.type is FieldType.DATE:
+        from refinery.fields import to_utc
+
+        return to_utc(value)
+    return value
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.cast(kind)
+    return pa.array(values, kind)

@@ -1,0 +1,260 @@
+"""Exports: a snapshot and a recipe become shards, written by datago; the index is written last.
+
+    exports/<snapshot>/<recipe digest>/<shard>           the shards
+    exports/<snapshot>/<recipe digest>/records/<shard>.json   what was written, one per finished shard (resume token)
+    exports/<snapshot>/<recipe digest>/index.json        everything, written last: the export is complete
+
+A shard is a pure function of its samples' rows and the recipe, so a finished one is never written again, and one whose
+inputs equal a shard of the parent version is taken from there.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datago
+from refinery.blobs import blob_key
+from refinery.digests import canonical_json, digest_file, digest_json
+from refinery.errors import ConfigError, CorruptionError
+from refinery.progress import NullProgress, Progress
+from refinery.snapshots import Snapshot, Snapshots
+from refinery.states.rows import row_digests
+from refinery.store import ObjectStore
+
+FORMAT = "refinery.export/1"
+_EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """One finished shard. `inputs` is the digest of all it is a function of; `meta` is what its format's reader wants."""
+
+    name: str
+    bytes: int
+    digest: str
+    samples: int
+    bucket: list[int] | None
+    inputs: str
+    meta: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export did: shards written now, taken from the parent version, and found finished."""
+
+    snapshot: str
+    recipe: str
+    prefix: str
+    shards: int
+    samples: int
+    bytes: int
+    written: int
+    reused: int
+    found: int
+    buckets: dict[str, int]
+
+
+def parse_recipe(raw: dict[str, Any]) -> datago.Recipe:
+    """A recipe from configuration; ConfigError for an unknown or bad key."""
+    try:
+        return datago.Recipe.from_dict(raw)
+    except datago.ConfigError as error:
+        raise ConfigError(str(error), kind="bad_recipe") from None
+
+
+class Exporter:
+    """Exports the snapshots of one store."""
+
+    def __init__(self, store: ObjectStore, snapshots: Snapshots) -> None:
+        self._store = store
+        self._snapshots = snapshots
+
+    def export(
+        self, snapshot: Snapshot, recipe: datago.Recipe, *, workers: int = 1, progress: Progress | None = None
+    ) -> ExportReport:
+        """Write what is missing of an export. Any number of workers, any interruption before: the same bytes."""
+        progress = progress or NullProgress()
+        prefix = export_prefix(snapshot, recipe)
+        rows = {row["sample_id"]: row for row in self._snapshots.rows(snapshot).to_pylist()}
+        digests = dict(zip(rows, row_digests(self._snapshots.rows(snapshot)), strict=True))
+        plans = datago.plan(
+            list(rows), [r["width"] for r in rows.values()], [r["height"] for r in rows.values()], recipe
+        )
+        inputs = {p.name: digest_json([recipe.digest, p.name, [digests[i].hex() for i in p.sample_ids]]) for p in plans}
+        found = {p.name: r for p in plans if (r := self._record(prefix, p.name)) is not None}
+        older = self._parent_records(snapshot, recipe)
+        progress.start(len(rows), "samples")
+        progress.advance(sum(r.samples for r in found.values()))
+
+        def make(plan: datago.ShardPlan) -> tuple[ShardRecord, bool]:
+            old = older.get(inputs[plan.name])
+            if old is not None and self._take_over(old, prefix, plan.name):
+                record, reused = old[1], True
+            else:
+                records = [self._input(rows[i]) for i in plan.sample_ids]
+                record, reused = self._write(prefix, plan, records, recipe, inputs[plan.name], workers), False
+            self._store.put_if_absent(_record_key(prefix, plan.name), canonical_json(asdict(record)))
+            progress.advance(record.samples, record.bytes)
+            return record, reused
+
+        with ThreadPoolExecutor(workers) as pool:
+            made = list(pool.map(make, [p for p in plans if p.name not in found]))
+        progress.done()
+        records = sorted([*found.values(), *(r for r, _ in made)], key=lambda r: r.name)
+        self._store.put_if_absent(f"{prefix}/index.json", canonical_json(_index(snapshot, recipe, records)))
+        reused = sum(1 for _, was in made if was)
+        return ExportReport(
+            snapshot=snapshot.ref,
+            recipe=recipe.digest,
+            prefix=prefix,
+            shards=len(records),
+            samples=sum(r.samples for r in records),
+            bytes=sum(r.bytes for r in records),
+            written=len(made) - reused,
+            reused=reused,
+            found=len(found),
+            buckets=_histogram(records),
+        )
+
+    def exports(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+        """The indexes of a snapshot's complete exports."""
+        for info in self._store.list(f"exports/{snapshot.ref}/"):
+            if info.key.endswith("/index.json"):
+                yield json.loads(self._store.get(info.key)) | {"prefix": info.key.removesuffix("/index.json")}
+
+    def verify(self, index: dict[str, Any]) -> Iterator[str]:
+        """Read every shard of an export again; yields a sentence for each that is missing or damaged."""
+        for shard in index["files"]:
+            key = f"{index['prefix']}/{shard['name']}"
+            if not self._store.exists(key):
+                yield f"Shard {key} is missing."
+                continue
+            with _as_file(self._store, key) as path:
+                if digest_file(path) != shard["digest"]:
+                    yield f"Shard {key} is damaged: its digest is not {shard['digest']}."
+
+    def _input(self, row: dict[str, Any]) -> datago.Record:
+        payloads = [
+            datago.Payload(p["name"], p["extension"], self._source(p["digest"]), p["is_mask"])
+            for p in json.loads(row["payloads"])
+        ]
+        extension = _EXTENSIONS.get(row["format"], row["format"])
+        return datago.Record(row["sample_id"], self._source(row["sample_id"]), extension, row["attributes"].encode(), payloads)
+
+    def _source(self, blob: str) -> str | bytes:
+        path = self._store.local_path(blob_key(blob))
+        return str(path) if path is not None else self._store.get(blob_key(blob))
+
+    def _write(
+        self,
+        prefix: str,
+        plan: datago.ShardPlan,
+        records: list[datago.Record],
+        recipe: datago.Recipe,
+        inputs: str,
+        workers: int,
+    ) -> ShardRecord:
+        key = f"{prefix}/{plan.name}"
+        threads = 0 if workers == 1 else 1
+        target = self._store.local_path(key)
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            result = datago.write_shard(str(target), plan, records, recipe, threads=threads)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                scratch = Path(folder) / plan.name
+                result = datago.write_shard(str(scratch), plan, records, recipe, threads=threads)
+                self._store.put_file_if_absent(key, scratch)
+        if result.failures:
+            sample_id, reason, detail = result.failures[0]
+            raise CorruptionError(
+                f"{len(result.failures)} samples of shard {plan.name} could not be exported; the first is {sample_id}: "
+                f"{reason} ({detail}). Run `refinery snapshot verify` and flag or restore them.",
+                kind="unexportable_sample",
+            )
+        bucket = list(plan.bucket) if plan.bucket else None
+        return ShardRecord(plan.name, result.bytes, result.digest, result.samples, bucket, inputs, dict(result.format_meta))
+
+    def _record(self, prefix: str, name: str) -> ShardRecord | None:
+        found = self._store.get_with_etag(_record_key(prefix, name))
+        if found is None or not self._store.exists(f"{prefix}/{name}"):
+            return None
+        return ShardRecord(**json.loads(found[0]))
+
+    def _parent_records(self, snapshot: Snapshot, recipe: datago.Recipe) -> dict[str, tuple[str, ShardRecord]]:
+        """The finished shards of the parent version under the same recipe, by their inputs."""
+        if snapshot.parent is None:
+            return {}
+        prefix = export_prefix(self._snapshots.get(snapshot.parent), recipe)
+        names = [i.key.rsplit("/", 1)[1].removesuffix(".json") for i in self._store.list(f"{prefix}/records/")]
+        records = [r for name in names if (r := self._record(prefix, name)) is not None]
+        return {r.inputs: (prefix, r) for r in records}
+
+    def _take_over(self, old: tuple[str, ShardRecord], prefix: str, name: str) -> bool:
+        """Take an equal shard of the parent version, if its bytes are still what its record says."""
+        with _as_file(self._store, f"{old[0]}/{old[1].name}") as path:
+            if digest_file(path) != old[1].digest:
+                return False
+            self._store.put_file_if_absent(f"{prefix}/{name}", path)
+            return True
+
+
+def export_prefix(snapshot: Snapshot, recipe: datago.Recipe) -> str:
+    """The key prefix of an export."""
+    return f"exports/{snapshot.ref}/{recipe.format}-{recipe.digest[:16]}"
+
+
+def _index(snapshot: Snapshot, recipe: datago.Recipe, records: list[ShardRecord]) -> dict[str, Any]:
+    """index.json. For MDS it is at the same time the index that `streaming.StreamingDataset` reads."""
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "snapshot": {"ref": snapshot.ref, "root": snapshot.root, "count": snapshot.count},
+        "recipe": recipe.to_dict(),
+        "recipe_digest": recipe.digest,
+        "samples": sum(r.samples for r in records),
+        "bytes": sum(r.bytes for r in records),
+        "buckets": _histogram(records),
+        "files": [{k: v for k, v in asdict(r).items() if k not in ("meta", "inputs")} for r in records],
+    }
+    if recipe.format == "mds":
+        body |= {"version": 2, "shards": [r.meta for r in records]}
+    return body
+
+
+def _histogram(records: list[ShardRecord]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for record in records:
+        name = "x".join(str(side) for side in record.bucket) if record.bucket else "any"
+        counts[name] = counts.get(name, 0) + record.samples
+    return dict(sorted(counts.items()))
+
+
+def _record_key(prefix: str, name: str) -> str:
+    return f"{prefix}/records/{name}.json"
+
+
+class _as_file:
+    """An object as a file: where it lies, or a temporary copy."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        self._store, self._key = store, key
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Path:
+        path = self._store.local_path(self._key)
+        if path is not None:
+            return path
+        self._folder = tempfile.TemporaryDirectory()
+        path = Path(self._folder.name) / "object"
+        path.write_bytes(self._store.get(self._key))
+        return path
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()

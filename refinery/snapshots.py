@@ -1,0 +1,192 @@
+"""Snapshots: `name@version`, an immutable membership with everything it was computed from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from refinery.blobs import blob_key
+from refinery.digests import canonical_json, digest
+from refinery.errors import CorruptionError, InputError, RefineryError, did_you_mean
+from refinery.states.tree import Node, StateTrees
+from refinery.store import ObjectStore
+
+FORMAT = "refinery.snapshot/1"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+_FILE = re.compile(r"snapshots/([a-z0-9][a-z0-9_-]{0,63})/(\d+)\.json\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One frozen dataset. `root` is the digest of its rows; the other members say what these were computed from: the
+    verdict state and its size, the ledger offset, the policy's digest, the steps and their keys, the filter over gold and
+    the parent version. Only `created_at` is a clock's, and no root contains it."""
+
+    name: str
+    version: int
+    root: str
+    count: int
+    parent: str | None
+    filter: str | None
+    policy: str
+    ledger_offset: int
+    state: str
+    state_count: int
+    steps: dict[str, dict[str, Any]]
+    fields: list[list[str]]
+    created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+
+    @property
+    def ref(self) -> str:
+        """How people name it: `name@version`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def node(self) -> Node:
+        """The tree of its rows."""
+        return Node(self.root, self.count)
+
+    @property
+    def state_node(self) -> Node:
+        """The tree of the verdict state it was frozen from."""
+        return Node(self.state, self.state_count)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
+
+
+class Snapshots:
+    """The snapshots of one store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._trees = StateTrees(store)
+        self._read: dict[str, Snapshot] = {}
+
+    def names(self) -> list[str]:
+        """The datasets that have a snapshot, in order of name."""
+        return sorted({s.name for s in self.all()})
+
+    def all(self) -> list[Snapshot]:
+        """Every snapshot, by name and version."""
+        found = [m for info in self._store.list("snapshots/") if (m := _FILE.match(info.key))]
+        return [self._load(m[1], int(m[2])) for m in sorted(found, key=lambda m: (m[1], int(m[2])))]
+
+    def latest(self, name: str) -> Snapshot | None:
+        """The newest version of a dataset, or None when it has none."""
+        versions = [s for s in self.all() if s.name == name]
+        return versions[-1] if versions else None
+
+    def get(self, ref: str) -> Snapshot:
+        """The snapshot `name@version`, or the newest of `name`. InputError with a suggestion when there is none."""
+        name, _, version = ref.partition("@")
+        known = {s.ref: s for s in self.all()}
+        if version and ref in known:
+            return known[ref]
+        if not version and (found := self.latest(name)):
+            return found
+        raise InputError(
+            f"There is no snapshot {ref!r}.{did_you_mean(ref, known)} `refinery snapshot ls` lists them all.", kind="no_such_snapshot"
+        )
+
+    def freeze(
+        self,
+        name: str,
+        rows: pa.Table,
+        *,
+        filter_text: str | None,
+        policy: str,
+        ledger_offset: int,
+        state: Node,
+        steps: dict[str, dict[str, Any]],
+        fields: list[list[str]],
+    ) -> tuple[Snapshot, bool]:
+        """Freeze rows as the next version of `name`. (snapshot, True) when it is new; (the newest one, False) when that
+        already holds exactly these rows."""
+        if not _NAME.match(name):
+            raise InputError(
+                f"{name!r} cannot name a dataset: lower-case letters, digits, - and _ only, at most 64.", kind="bad_dataset_name"
+            )
+        node = self._trees.build(rows)
+        while True:
+            parent = self.latest(name)
+            if parent is not None and parent.root == node.digest:
+                return parent, False
+            snapshot = Snapshot(
+                name=name,
+                version=parent.version + 1 if parent else 1,
+                root=node.digest,
+                count=node.count,
+                parent=parent.ref if parent else None,
+                filter=filter_text,
+                policy=policy,
+                ledger_offset=ledger_offset,
+                state=state.digest,
+                state_count=state.count,
+                steps=steps,
+                fields=fields,
+            )
+            if self._store.put_if_absent(_key(name, snapshot.version), canonical_json(snapshot.to_json())):
+                return snapshot, True
+
+    def rows(self, snapshot: Snapshot) -> pa.Table:
+        """The rows of a snapshot in order of sample id."""
+        return self._trees.rows(snapshot.node)
+
+    def memberships(self, sample_ids: list[str] | None = None) -> dict[str, list[str]]:
+        """For each sample the snapshots it is in, as `name@version`, and as `name` when it is in the newest one."""
+        newest = {s.name: s.version for s in self.all()}
+        found: dict[str, list[str]] = {}
+        for snapshot in self.all():
+            rows = self.rows(snapshot) if sample_ids is None else self._trees.lookup(snapshot.node, sample_ids)
+            refs = [snapshot.ref, *([snapshot.name] if newest[snapshot.name] == snapshot.version else [])]
+            for sample_id in rows["sample_id"].to_pylist():
+                found.setdefault(sample_id, []).extend(refs)
+        return {sample_id: sorted(refs) for sample_id, refs in found.items()}
+
+    def verify(self, snapshot: Snapshot, *, blobs: bool = True) -> Iterator[str]:
+        """Recompute a snapshot from its rows, and read every blob again; yields a sentence for each thing that is missing
+        or damaged. Needs nothing but the store."""
+        broken = False
+        for finding in self._trees.verify(snapshot.node):
+            broken = True
+            yield finding
+        if broken or not blobs:
+            return
+        rows = self.rows(snapshot)
+        wanted = {i: f"sample {i}" for i in rows["sample_id"].to_pylist()}
+        for sample_id, payloads in zip(rows["sample_id"].to_pylist(), rows["payloads"].to_pylist(), strict=True):
+            for payload in json.loads(payloads) if payloads != "[]" else ():
+                wanted[payload["digest"]] = f"payload {payload['name']!r} of sample {sample_id}"
+        with ThreadPoolExecutor(4) as pool:
+            for finding in pool.map(self._check_blob, wanted.items()):
+                if finding:
+                    yield finding
+
+    def _check_blob(self, item: tuple[str, str]) -> str | None:
+        expected, what = item
+        try:
+            found = digest(self._store.get(blob_key(expected)))
+        except RefineryError as error:
+            return f"The bytes of {what} are missing: {error}"
+        return None if found == expected else f"The bytes of {what} are damaged: {blob_key(expected)} has digest {found}."
+
+    def _load(self, name: str, version: int) -> Snapshot:
+        key = _key(name, version)
+        if key not in self._read:
+            raw = json.loads(self._store.get(key))
+            if raw.pop("format", None) != FORMAT:
+                raise CorruptionError(f"{key} is not {FORMAT}: this version cannot read it.", kind="unknown_format")
+            self._read[key] = Snapshot(**raw)
+        return self._read[key]
+
+
+def _key(name: str, version: int) -> str:
+    return f"snapshots/{name}/{version}.json"
