@@ -12,11 +12,9 @@ import pyarrow as pa
 
 from refinery.batches import Batches
 from refinery.documents import Steps
-from refinery.errors import InputError
 from refinery.ledger import Event, Ledger
 from refinery.near_duplicates import read_clusters
 from refinery.snapshots import Snapshot
-from refinery.states.rows import ROW_SCHEMA
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
 
@@ -51,7 +49,13 @@ class SnapshotDiff:
 
     def to_json(self) -> dict[str, Any]:
         counts = {how: len(self.ids(how)) for how in ("added", "removed", "changed")}
-        return {"old": self.old, "new": self.new, **counts, "causes": self.causes, "moves": [asdict(m) for m in self.moves]}
+        return {
+            "old": self.old,
+            "new": self.new,
+            **counts,
+            "causes": self.causes,
+            "moves": [asdict(m) for m in self.moves],
+        }
 
 
 class Differ:
@@ -78,10 +82,18 @@ class Differ:
         )
         moves = []
         for sample_id in moved:
-            how = "changed" if sample_id in before and sample_id in after else "added" if sample_id in after else "removed"
+            how = (
+                "changed"
+                if sample_id in before and sample_id in after
+                else "added"
+                if sample_id in after
+                else "removed"
+            )
             cause, sentence = self._cause(sample_id, old, new, rows_old, rows_new, events)
             if cause == "near_duplicate":
-                sentence = _mate_sentence(clusters.mates([sample_id]), mates_old, mates_new, events) or sentence
+                sentence = (
+                    _mate_sentence(clusters.mates([sample_id]), mates_old, mates_new, events) or sentence
+                )
             moves.append(Move(sample_id, how, cause, sentence))
         return SnapshotDiff(old.ref, new.ref, moves)
 
@@ -104,10 +116,16 @@ class Differ:
         if before == after:
             return "filter", f"the filter of {new.name} changed from {old.filter!r} to {new.filter!r}"
         if before["attributes"] != after["attributes"] or before["payloads"] != after["payloads"]:
-            return "attributes", f"a newer origin changed {_changed_keys(before['attributes'], after['attributes'])}"
+            return (
+                "attributes",
+                f"a newer origin changed {_changed_keys(before['attributes'], after['attributes'])}",
+            )
         changed = sorted(set(before["reasons"]) ^ set(after["reasons"]))
         if old.policy != new.policy:
-            return "policy", f"policy {old.policy[:12]} → {new.policy[:12]}, rules {', '.join(changed) or 'as before'}"
+            return (
+                "policy",
+                f"policy {old.policy[:12]} → {new.policy[:12]}, rules {', '.join(changed) or 'as before'}",
+            )
         steps = [n for n in old.steps if old.steps[n].get("key") != new.steps.get(n, {}).get("key")]
         if steps:
             return "step", f"new version of {', '.join(steps)}: rules {', '.join(changed)}"
@@ -118,7 +136,9 @@ class Differ:
 
         origins = self._batches.origins(columns=["sample_id", "source"])
         found = origins.filter(pc.equal(origins["sample_id"], sample_id)).sort_by("ingested_at").to_pylist()
-        return f"batch {found[0]['batch']} of source {found[0]['source']}" if found else "no batch of this store"
+        return (
+            f"batch {found[0]['batch']} of source {found[0]['source']}" if found else "no batch of this store"
+        )
 
 
 class _Clusters:
@@ -136,7 +156,10 @@ class _Clusters:
 
 
 def _mate_sentence(
-    mates: Sequence[str], old: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]], events: dict[str, list[Event]]
+    mates: Sequence[str],
+    old: dict[str, dict[str, Any]],
+    new: dict[str, dict[str, Any]],
+    events: dict[str, list[Event]],
 ) -> str | None:
     """What happened to the member of the cluster that made this sample move."""
     for mate in mates:
@@ -149,8 +172,6 @@ def _mate_sentence(
 
 
 def _by_id(rows: pa.Table) -> dict[str, dict[str, Any]]:
-    if rows.schema != ROW_SCHEMA:
-        raise InputError("These are not rows of a state.", kind="bad_rows")
     return {row["sample_id"]: row for row in rows.to_pylist()}
 
 

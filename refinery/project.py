@@ -1,0 +1,304 @@
+"""A project: a folder with `refinery.yaml`, and everything one can do with it."""
+
+from __future__ import annotations
+
+import getpass
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refinery import accounting
+from refinery.batches import Batches
+from refinery.config import FILE_NAME, Settings, load_settings
+from refinery.diffs import Differ, SnapshotDiff
+from refinery.documents import DocumentBuilder, Steps
+from refinery.errors import ConfigError, InputError
+from refinery.explain import Explainer, Explanation
+from refinery.export import Exporter
+from refinery.facts import FactStore
+from refinery.fields import Field, Fields, FieldType, check_attribute
+from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, flag_event, tag_event
+from refinery.policy import DEFAULT_POLICY, Policy, load_policy
+from refinery.projection import ProjectionReport, Projector
+from refinery.replay import Replayer, ReplayReport
+from refinery.snapshots import Snapshot, Snapshots
+from refinery.states.head import read_head
+from refinery.states.tree import StateTrees
+from refinery.store.local import LocalStore
+from refinery.verdicts import GOLD
+
+if TYPE_CHECKING:
+    from refinery.embedders import Embedder
+    from refinery.index import SampleIndex
+
+STANDARD_ATTRIBUTES = (
+    Field("caption", FieldType.TEXT, "What the picture shows, in words."),
+    Field("license", FieldType.STRING, "The licence it may be used under."),
+    Field("author", FieldType.STRING, "Who made it."),
+)
+
+
+class Refinery:
+    """An open project. Opening is cheap: servers, models and the index are reached for when first needed."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = Path(path).absolute()
+        self.settings = settings
+        self.store = LocalStore(self.path / settings.store.path)
+        self.ledger = Ledger(self.store)
+        self.batches = Batches(self.store)
+        self.facts = FactStore(self.store)
+        self.snapshots = Snapshots(self.store)
+        self.exporter = Exporter(self.store, self.snapshots)
+
+    @classmethod
+    def open(cls, path: Path | str = ".") -> Refinery:
+        """Open the project in a folder. ConfigError when it has no (valid) refinery.yaml."""
+        return cls(Path(path), load_settings(Path(path)))
+
+    @classmethod
+    def create(cls, path: Path | str, config: str) -> Refinery:
+        """Make a folder a project: write refinery.yaml and policy.yaml, register the standard attributes.
+
+        InputError when it is one already.
+        """
+        folder = Path(path)
+        if (folder / FILE_NAME).exists():
+            raise InputError(
+                f"{folder} is a refinery project already: it has a {FILE_NAME}.", kind="project_exists"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "policy.yaml").write_text(DEFAULT_POLICY, encoding="utf-8")
+        (folder / FILE_NAME).write_text(config, encoding="utf-8")
+        project = cls.open(folder)
+        for field in STANDARD_ATTRIBUTES:
+            if field.name not in project.fields:
+                project.register_field(field, Actor(ActorKind.RULE, "init"))
+        return project
+
+    # What a project is made of
+
+    @property
+    def fields(self) -> Fields:
+        """The built-in fields and the attributes registered so far."""
+        return Fields(self.ledger.view().registered_fields())
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force, read anew at each call."""
+        return load_policy(self.path / self.settings.policy, self.fields)
+
+    def embedder(self, space: str = "default") -> Embedder:
+        """The model of an embedding space. InputError for an unknown space."""
+        if space not in self._embedders:
+            raise InputError(
+                f"There is no embedding space {space!r}: there are {', '.join(self._embedders)}.",
+                kind="no_such_space",
+            )
+        return self._embedders[space]
+
+    @cached_property
+    def _embedders(self) -> dict[str, Embedder]:
+        from refinery.embedders import make_embedder
+
+        return {name: make_embedder(s, self.path) for name, s in self.settings.spaces.items()}
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The steps in force, with their keys."""
+        from refinery.near_duplicates import near_duplicates_step
+        from refinery.steps.embed import embed_step
+        from refinery.steps.inspect import inspect_step
+
+        inspect = inspect_step(self.settings.inspect)
+        embed = {name: embed_step(e) for name, e in self._embedders.items()}
+        return Steps(
+            inspect, embed, near_duplicates_step(self.settings.near_duplicates, inspect, embed["default"])
+        )
+
+    @cached_property
+    def index(self) -> SampleIndex:
+        """The searchable projection."""
+        from refinery.index.lancedb import LanceIndex
+
+        dimensions = {name: e.dimension for name, e in self._embedders.items()}
+        return LanceIndex(self.path / self.settings.index.path, self.fields, dimensions)
+
+    @property
+    def replayer(self) -> Replayer:
+        """Replay under the fields of now."""
+        return Replayer(self.store, self.ledger, self.batches, self.facts, self.fields, self.steps)
+
+    @property
+    def projector(self) -> Projector:
+        """Projection of truth into the index."""
+        builder = DocumentBuilder(self.store, self.batches, self.facts, self.fields, self.steps)
+        return Projector(self.store, self.ledger, self.facts, builder, self.snapshots, self.steps, self.index)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what may be thrown away at any time."""
+        folder = Path(tempfile.gettempdir()) / f"refinery-{getpass.getuser()}" / self.path.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # The ledger
+
+    def flag(
+        self,
+        sample_ids: Sequence[str],
+        kind: str,
+        actor: Actor,
+        *,
+        reason: str | None = None,
+        confidence: float | None = None,
+        value: Any = None,
+    ) -> list[Event]:
+        """Stand one flag on each sample, all or none. InputError for an unknown kind or a sample that was never seen."""
+        known = self.settings.known_flag_kinds
+        self._check_seen(sample_ids)
+        return self.ledger.append(
+            flag_event(i, kind, actor, known_kinds=known, reason=reason, confidence=confidence, value=value)
+            for i in sample_ids
+        )
+
+    def tag(
+        self, sample_ids: Sequence[str], tag: str, actor: Actor, *, reason: str | None = None
+    ) -> list[Event]:
+        """Stand one tag on each sample, all or none."""
+        self._check_seen(sample_ids)
+        return self.ledger.append(tag_event(i, tag, actor, reason=reason) for i in sample_ids)
+
+    def undo(self, actor: Actor, *, event_id: str | None = None, reason: str | None = None) -> list[Event]:
+        """Compensate one event, or (without an id) every event of the newest act. InputError when nothing is left to undo."""
+        targets = [self.ledger.find(event_id)] if event_id else self.ledger.view().last_group()
+        view = self.ledger.view()
+        standing = [e for e in targets if view.stands(e)]
+        if not standing:
+            raise InputError(
+                "There is nothing to undo: no act stands in the ledger, or the event is undone already.",
+                kind="nothing_to_undo",
+            )
+        return self.ledger.undo(standing, actor, reason)
+
+    def register_field(self, field: Field, actor: Actor) -> Event:
+        """Register an attribute. InputError for a bad name, or when it exists with another type."""
+        check_attribute(field)
+        fields = self.fields
+        if field.name in fields and fields[field.name].type is not field.type:
+            raise InputError(
+                f"Attribute {field.name!r} exists as {fields[field.name].type.value}: a type cannot change; register another name.",
+                kind="field_exists",
+            )
+        value = {"type": field.type.value, "description": field.description}
+        return self.ledger.append([Event(EventType.FIELD, actor, kind=field.name, value=value)])[0]
+
+    def resolve(self, prefix: str) -> str:
+        """The only sample id that starts with `prefix` (8 hex digits or more). InputError for none or several."""
+        if len(prefix) == 64:
+            return prefix
+        ids = sorted(
+            {
+                i
+                for i in self.batches.origins(columns=["sample_id"])["sample_id"].to_pylist()
+                if i.startswith(prefix)
+            }
+        )
+        if len(prefix) < 8 or len(ids) != 1:
+            count = "no sample" if not ids else f"{len(ids)} samples"
+            raise InputError(
+                f"{prefix!r} names {count}: give at least 8 hex digits of one sample's id.",
+                kind="no_such_sample",
+            )
+        return ids[0]
+
+    # Gold
+
+    def replay(self, *, full: bool = False) -> ReplayReport:
+        """Bring verdicts up to date under the policy in force."""
+        return self.replayer.replay(self.policy, full=full)
+
+    def project(self) -> ProjectionReport:
+        """Bring the index up to date with all of truth."""
+        return self.projector.project()
+
+    def rebuild_index(self) -> ProjectionReport:
+        """Drop the index and make it again from truth."""
+        self.index.reset()
+        return self.project()
+
+    def explain(self, sample_id: str) -> Explanation:
+        """Why a sample is in or out of gold."""
+        explainer = Explainer(
+            self.store, self.ledger, self.batches, self.facts, self.replayer, self.snapshots, self.steps
+        )
+        return explainer.explain(sample_id, self.policy)
+
+    def freeze(self, name: str, filter_text: str | None = None) -> tuple[Snapshot, bool]:
+        """Freeze gold (narrowed by a filter) as the next version of a dataset; the newest version when nothing differs.
+
+        Without `filter_text`, the dataset's own filter of refinery.yaml applies. ConfigError when verdicts are stale.
+        """
+        head, _ = read_head(self.store)
+        current = accounting.status(self.store, self.ledger, self.batches)
+        if not head.policy or current.stale:
+            raise ConfigError(
+                "Verdicts are behind the ledger or the batches: `refinery run` brings them up to date.",
+                kind="stale_verdicts",
+            )
+        dataset = self.settings.datasets.get(name)
+        text = filter_text if filter_text is not None else dataset.filter if dataset else None
+        rows = StateTrees(self.store).rows(head.node)
+        import pyarrow.compute as pc
+
+        rows = rows.filter(pc.equal(rows["verdict"], GOLD))
+        if text:
+            rows = rows.filter(pc.is_in(rows["sample_id"], self._selected(text)))
+        steps = {n: {"key": s.key, **s.to_json()} for n, s in self.steps.by_name().items()}
+        return self.snapshots.freeze(
+            name,
+            rows,
+            filter_text=text,
+            policy=head.policy,
+            ledger_offset=head.ledger_offset,
+            state=head.node,
+            steps=steps,
+            fields=[[f.name, f.type.value] for f in self.fields.attributes],
+        )
+
+    def _selected(self, text: str) -> Any:
+        import pyarrow as pa
+
+        from refinery.filter import parse
+
+        documents = self.projector.documents()
+        return documents.filter(pa.array(parse(text, self.fields).mask(documents)))[
+            "sample_id"
+        ].combine_chunks()
+
+    def diff(self, old: str, new: str) -> SnapshotDiff:
+        """What differs between two snapshots, with causes."""
+        differ = Differ(self.store, self.ledger, self.batches, self.steps)
+        return differ.diff(self.snapshots.get(old), self.snapshots.get(new))
+
+    def status(self) -> accounting.Status:
+        """Where the project stands."""
+        return accounting.status(self.store, self.ledger, self.batches)
+
+    def verify(self, ref: str) -> Iterator[str]:
+        """Everything wrong with a snapshot and its exports, a sentence each."""
+        snapshot = self.snapshots.get(ref)
+        yield from self.snapshots.verify(snapshot)
+        for index in self.exporter.exports(snapshot):
+            yield from self.exporter.verify(index)
+
+    def _check_seen(self, sample_ids: Sequence[str]) -> None:
+        seen = set(self.batches.origins(columns=["sample_id"])["sample_id"].to_pylist())
+        for sample_id in sample_ids:
+            if sample_id not in seen:
+                raise InputError(
+                    f"Sample {sample_id!r} was never ingested: `refinery search` finds the ids of those that were.",
+                    kind="no_such_sample",
+                )
