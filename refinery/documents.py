@@ -23,9 +23,20 @@ from refinery.states.rows import ROW_SCHEMA
 from refinery.store import ObjectStore
 from refinery.verdicts import Inputs, Verdicts
 
-_INSPECTED = (
-    "format width height mode orientation has_alpha pixel_digest phash brightness contrast entropy sharpness".split()
-)
+_INSPECTED = [
+    "format",
+    "width",
+    "height",
+    "mode",
+    "orientation",
+    "has_alpha",
+    "pixel_digest",
+    "phash",
+    "brightness",
+    "contrast",
+    "entropy",
+    "sharpness",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,9 @@ class Described:
 class DocumentBuilder:
     """Builds documents for the samples one asks for, from the facts of given steps."""
 
-    def __init__(self, store: ObjectStore, batches: Batches, facts: FactStore, fields: Fields, steps: Steps) -> None:
+    def __init__(
+        self, store: ObjectStore, batches: Batches, facts: FactStore, fields: Fields, steps: Steps
+    ) -> None:
         self._store = store
         self._batches = batches
         self._facts = facts
@@ -74,9 +87,15 @@ class DocumentBuilder:
             origins = origins.filter(pc.is_in(origins["sample_id"], wanted))
         merged = _merge_origins(origins)
         ids = pa.array(merged["sample_id"], pa.string())
-        inspected, embedded = self._aligned(self._steps.inspect, ids), self._aligned(self._steps.default_embed, ids)
+        inspected, embedded = (
+            self._aligned(self._steps.inspect, ids),
+            self._aligned(self._steps.default_embed, ids),
+        )
         clustered = set(self._facts.files(self._steps.near_duplicates))
-        attributes = [self._attributes(view, i, s) for i, s in zip(merged["sample_id"], merged["attributes"], strict=True)]
+        attributes = [
+            self._attributes(view, i, s)
+            for i, s in zip(merged["sample_id"], merged["attributes"], strict=True)
+        ]
         columns: dict[str, Any] = {name: inspected[name] for name in _INSPECTED}
         columns |= {
             "sample_id": ids,
@@ -88,7 +107,9 @@ class DocumentBuilder:
             "payloads": [[p["name"] for p in ps] for ps in merged["payloads"]],
             "failure": _failures(inspected, embedded),
             "min_side": pc.min_element_wise(inspected["width"], inspected["height"], skip_nulls=False),
-            "aspect": pc.divide(inspected["width"].cast(pa.float64()), inspected["height"].cast(pa.float64())),
+            "aspect": pc.divide(
+                inspected["width"].cast(pa.float64()), inspected["height"].cast(pa.float64())
+            ),
             "embedder": embedded["embedder"],
             "cluster": self._clusters(ids),
             "near_duplicate": pa.nulls(len(ids), pa.bool_()),
@@ -116,7 +137,9 @@ class DocumentBuilder:
         places = pc.index_in(ids, value_set=facts["sample_id"].combine_chunks())
         return facts.take(places).append_column("found", pc.is_valid(places))
 
-    def _attributes(self, view: LedgerView, sample_id: str, sidecars: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    def _attributes(
+        self, view: LedgerView, sample_id: str, sidecars: Sequence[tuple[str, str]]
+    ) -> dict[str, Any]:
         """Resolved attributes: of origins the newest wins, and the ledger beats origins. Keys kept aside join in as soon
         as somebody registers them."""
         values: dict[str, Any] = {}
@@ -173,21 +196,29 @@ def state_rows(described: Described, verdicts: Verdicts) -> pa.Table:
 
 def _merge_origins(origins: pa.Table) -> dict[str, list[Any]]:
     """One entry per sample, in order of id, from its origins in order of arrival."""
-    order = [("sample_id", "ascending"), ("ingested_at", "ascending"), ("batch", "ascending"), ("uri", "ascending")]
+    order = [
+        ("sample_id", "ascending"),
+        ("ingested_at", "ascending"),
+        ("batch", "ascending"),
+        ("uri", "ascending"),
+    ]
     rows = origins.sort_by(order)
     grouped = rows.group_by("sample_id", use_threads=False).aggregate(
         [(name, "list") for name in ("source", "batch", "uri", "attributes", "extras", "payloads")]
         + [("bytes", "min"), ("ingested_at", "min")]
     )
     merged: dict[str, list[Any]] = {
-        name: [sorted(set(values)) for values in grouped[f"{name}_list"].to_pylist()] for name in ("source", "batch", "uri")
+        name: [sorted(set(values)) for values in grouped[f"{name}_list"].to_pylist()]
+        for name in ("source", "batch", "uri")
     }
     merged["sample_id"] = grouped["sample_id"].to_pylist()
     merged["bytes"] = grouped["bytes_min"].to_pylist()
     merged["ingested_at"] = grouped["ingested_at_min"].to_pylist()
     merged["attributes"] = [
         list(zip(extras, attributes, strict=True))
-        for extras, attributes in zip(grouped["extras_list"].to_pylist(), grouped["attributes_list"].to_pylist(), strict=True)
+        for extras, attributes in zip(
+            grouped["extras_list"].to_pylist(), grouped["attributes_list"].to_pylist(), strict=True
+        )
     ]
     merged["payloads"] = [_merge_payloads(values) for values in grouped["payloads_list"].to_pylist()]
     return merged
@@ -209,7 +240,15 @@ def _failures(inspected: pa.Table, embedded: pa.Table) -> pa.ChunkedArray:
 
 def _missing(inspected: pa.Table, embedded: pa.Table, clustered: Sequence[bool]) -> list[list[str]]:
     """Which steps have no lasting fact for each sample. Nothing follows a failed inspection, so nothing is missing then."""
-    rows = zip(*(_column.to_pylist() for t in (inspected, embedded) for _column in (t["found"], t["reason"], t["retryable"])), clustered, strict=True)
+    rows = zip(
+        *(
+            _column.to_pylist()
+            for t in (inspected, embedded)
+            for _column in (t["found"], t["reason"], t["retryable"])
+        ),
+        clustered,
+        strict=True,
+    )
     missing = []
     for found_i, reason_i, retry_i, found_e, _, retry_e, cluster in rows:
         names = [] if found_i and not retry_i else ["inspect"]

@@ -83,7 +83,8 @@ class Explainer:
         ids = described.documents["sample_id"].to_pylist()
         if sample_id not in ids:
             raise InputError(
-                f"Sample {sample_id} was never ingested: `refinery search` finds the ids of those that were.", kind="no_such_sample"
+                f"Sample {sample_id} was never ingested: `refinery search` finds the ids of those that were.",
+                kind="no_such_sample",
             )
         place = ids.index(sample_id)
         verdict, reasons = str(verdicts.verdict[place]), verdicts.reasons[place]
@@ -96,7 +97,9 @@ class Explainer:
             sample_id=sample_id,
             verdict=verdict,
             reasons=reasons,
-            because=list(_because(verdict, reasons, view, sample_id, rules, cluster, described.missing[place])),
+            because=list(
+                _because(verdict, reasons, view, sample_id, rules, cluster, described.missing[place])
+            ),
             policy=policy.name,
             policy_digest=policy.digest,
             ledger_offset=view.offset,
@@ -119,20 +122,37 @@ class Explainer:
 
     def _fact_values(self, sample_id: str) -> dict[str, dict[str, Any]]:
         values = {}
-        for name, step in [("inspect", self._steps.inspect), *((f"embed:{s}", e) for s, e in self._steps.embed.items())]:
+        for name, step in [
+            ("inspect", self._steps.inspect),
+            *((f"embed:{s}", e) for s, e in self._steps.embed.items()),
+        ]:
             columns = [c for c in step.schema.names if c not in _HIDDEN]
             for row in self._facts.read(step, sample_ids=[sample_id], columns=columns).to_pylist():
-                values[name] = {"step_key": step.key, **{k: v for k, v in row.items() if k != "sample_id" and v is not None}}
+                values[name] = {
+                    "step_key": step.key,
+                    **{k: v for k, v in row.items() if k != "sample_id" and v is not None},
+                }
         return values
 
     def _rule(self, rule: Rule, document: dict[str, Any], verdicts: Verdicts, place: int) -> dict[str, Any]:
         found = {name: document[name] for name in sorted(rule.hold.fields)}
         if "near_duplicate" in found:
             found["near_duplicate"] = bool(verdicts.near_duplicate[place])
-        return {"name": rule.name, "hold": rule.hold.text, "matched": bool(verdicts.matches[rule.name][place]), "found": found}
+        return {
+            "name": rule.name,
+            "hold": rule.hold.text,
+            "matched": bool(verdicts.matches[rule.name][place]),
+            "found": found,
+        }
 
     def _flips(
-        self, sample_id: str, verdict: str, reasons: list[str], view: LedgerView, policy: Policy, rules: list[dict[str, Any]]
+        self,
+        sample_id: str,
+        verdict: str,
+        reasons: list[str],
+        view: LedgerView,
+        policy: Policy,
+        rules: list[dict[str, Any]],
     ) -> Iterator[Flip]:
         """Single ledger events that flip the verdict, each tried, then what the rules would have to say."""
         if verdict == PENDING:
@@ -140,11 +160,19 @@ class Explainer:
             return
         you = Actor(ActorKind.PERSON, "you")
         trials = [
-            (f"undo {event.describe()} (event {event.id[:12]}, offset {event.offset})", Event(EventType.UNDO, you, sample_id, target=event.id))
+            (
+                f"undo {event.describe()} (event {event.id[:12]}, offset {event.offset})",
+                Event(EventType.UNDO, you, sample_id, target=event.id),
+            )
             for event in view.flags(sample_id)
         ]
         word = "reject" if verdict == GOLD else "keep"
-        trials.append((f"a person's {word}: `refinery flag {sample_id[:12]} --kind {word}`", Event(EventType.FLAG, you, sample_id, word)))
+        trials.append(
+            (
+                f"a person's {word}: `refinery flag {sample_id[:12]} --kind {word}`",
+                Event(EventType.FLAG, you, sample_id, word),
+            )
+        )
         found = False
         for change, event in trials:
             outcome = self._try(sample_id, event, view, policy)
@@ -156,7 +184,11 @@ class Explainer:
             text = " and ".join(f"not ({r['hold']})" for r in matched)
             yield Flip(f"other facts or another policy, such that {text}", GOLD, False)
         elif verdict != GOLD and not found:
-            yield Flip("only other bytes: no flag and no policy makes a picture of what cannot be decoded", GOLD, False)
+            yield Flip(
+                "only other bytes: no flag and no policy makes a picture of what cannot be decoded",
+                GOLD,
+                False,
+            )
 
     def _try(self, sample_id: str, event: Event, view: LedgerView, policy: Policy) -> str:
         described, verdicts = self._replayer.evaluate(policy, view.with_event(event), [sample_id])
@@ -204,9 +236,18 @@ def _cluster(described: Described, verdicts: Verdicts, place: int) -> dict[str, 
     ids = described.documents["sample_id"].to_pylist()
     members = [i for i, c in enumerate(clusters) if c == clusters[place]]
     keeper = [ids[i] for i in members if verdicts.verdict[i] == GOLD and not verdicts.near_duplicate[i]]
-    return {"id": clusters[place], "members": [ids[i] for i in members], "keeper": keeper[0] if keeper else None}
+    return {
+        "id": clusters[place],
+        "members": [ids[i] for i in members],
+        "keeper": keeper[0] if keeper else None,
+    }
 
 
 def _event(event: Event, view: LedgerView) -> dict[str, Any]:
     undo = view.undone_by(event)
-    return {**event.to_json(), "text": event.describe(), "stands": undo is None, **({"undone_by": undo.id} if undo else {})}
+    return {
+        **event.to_json(),
+        "text": event.describe(),
+        "stands": undo is None,
+        **({"undone_by": undo.id} if undo else {}),
+    }

@@ -86,7 +86,10 @@ class Exporter:
         plans = datago.plan(
             list(rows), [r["width"] for r in rows.values()], [r["height"] for r in rows.values()], recipe
         )
-        inputs = {p.name: digest_json([recipe.digest, p.name, [digests[i].hex() for i in p.sample_ids]]) for p in plans}
+        inputs = {
+            p.name: digest_json([recipe.digest, p.name, [digests[i].hex() for i in p.sample_ids]])
+            for p in plans
+        }
         found = {p.name: r for p in plans if (r := self._record(prefix, p.name)) is not None}
         older = self._parent_records(snapshot, recipe)
         progress.start(len(rows), "samples")
@@ -145,7 +148,9 @@ class Exporter:
             for p in json.loads(row["payloads"])
         ]
         extension = _EXTENSIONS.get(row["format"], row["format"])
-        return datago.Record(row["sample_id"], self._source(row["sample_id"]), extension, row["attributes"].encode(), payloads)
+        return datago.Record(
+            row["sample_id"], self._source(row["sample_id"]), extension, row["attributes"].encode(), payloads
+        )
 
     def _source(self, blob: str) -> str | bytes:
         path = self._store.local_path(blob_key(blob))
@@ -179,7 +184,9 @@ class Exporter:
                 kind="unexportable_sample",
             )
         bucket = list(plan.bucket) if plan.bucket else None
-        return ShardRecord(plan.name, result.bytes, result.digest, result.samples, bucket, inputs, dict(result.format_meta))
+        return ShardRecord(
+            plan.name, result.bytes, result.digest, result.samples, bucket, inputs, dict(result.format_meta)
+        )
 
     def _record(self, prefix: str, name: str) -> ShardRecord | None:
         found = self._store.get_with_etag(_record_key(prefix, name))
@@ -187,12 +194,16 @@ class Exporter:
             return None
         return ShardRecord(**json.loads(found[0]))
 
-    def _parent_records(self, snapshot: Snapshot, recipe: datago.Recipe) -> dict[str, tuple[str, ShardRecord]]:
+    def _parent_records(
+        self, snapshot: Snapshot, recipe: datago.Recipe
+    ) -> dict[str, tuple[str, ShardRecord]]:
         """The finished shards of the parent version under the same recipe, by their inputs."""
         if snapshot.parent is None:
             return {}
         prefix = export_prefix(self._snapshots.get(snapshot.parent), recipe)
-        names = [i.key.rsplit("/", 1)[1].removesuffix(".json") for i in self._store.list(f"{prefix}/records/")]
+        names = [
+            i.key.rsplit("/", 1)[1].removesuffix(".json") for i in self._store.list(f"{prefix}/records/")
+        ]
         records = [r for name in names if (r := self._record(prefix, name)) is not None]
         return {r.inputs: (prefix, r) for r in records}
 

@@ -73,7 +73,9 @@ class Policy:
     def body(self) -> bytes:
         """Canonical JSON of the policy, as kept in the store."""
         rules = [{"name": r.name, "hold": r.hold.text} for r in self.rules]
-        return canonical_json({"format": FORMAT, "name": self.name, "requires": list(self.requires), "rules": rules})
+        return canonical_json(
+            {"format": FORMAT, "name": self.name, "requires": list(self.requires), "rules": rules}
+        )
 
     @property
     def digest(self) -> str:
@@ -113,12 +115,15 @@ def _compile(document: _Document, fields: Fields, where: str) -> Policy:
     names = [r.name for r in document.rules]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"{where}: two rules are called {name!r}; reason codes must be distinct.", kind="bad_policy")
+            raise ConfigError(
+                f"{where}: two rules are called {name!r}; reason codes must be distinct.", kind="bad_policy"
+            )
     rules = tuple(Rule(r.name, _filter(r, fields, where)) for r in document.rules)
     for rule in rules:
         if rule.after_near_duplicates and "near_duplicates" not in document.requires:
             raise ConfigError(
-                f"{where}: rule {rule.name!r} asks about near-duplicates: add near_duplicates to `requires:`.", kind="bad_policy"
+                f"{where}: rule {rule.name!r} asks about near-duplicates: add near_duplicates to `requires:`.",
+                kind="bad_policy",
             )
     return Policy(document.name, tuple(s for s in STEPS if s in document.requires or s == "inspect"), rules)
 

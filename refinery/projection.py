@@ -85,7 +85,11 @@ class Projector:
         head, _ = read_head(self._store)
         table = self._builder.describe(self._ledger.view(), sample_ids).documents
         ids = table["sample_id"].combine_chunks() if table.num_rows else pa.array([], pa.string())
-        rows = self._trees.rows(head.node) if sample_ids is None else self._trees.lookup(head.node, ids.to_pylist())
+        rows = (
+            self._trees.rows(head.node)
+            if sample_ids is None
+            else self._trees.lookup(head.node, ids.to_pylist())
+        )
         places = pc.index_in(ids, value_set=_one(rows["sample_id"]))
         memberships = self._snapshots.memberships(None if sample_ids is None else ids.to_pylist())
         filled = {
@@ -154,5 +158,3 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 def _lists(column: pa.ChunkedArray) -> pa.Array:
     return pa.array([value or [] for value in column.to_pylist()], ROW_SCHEMA.field("reasons").type)
-
-

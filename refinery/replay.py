@@ -58,7 +58,15 @@ class ReplayReport:
 class Replayer:
     """Replays one project: its store, facts and fields, under the steps in force."""
 
-    def __init__(self, store: ObjectStore, ledger: Ledger, batches: Batches, facts: FactStore, fields: Fields, steps: Steps) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        ledger: Ledger,
+        batches: Batches,
+        facts: FactStore,
+        fields: Fields,
+        steps: Steps,
+    ) -> None:
         self._store, self._ledger, self._batches, self._facts = store, ledger, batches, facts
         self._fields, self._steps = fields, steps
         self._builder = DocumentBuilder(store, batches, facts, fields, steps)
@@ -123,7 +131,9 @@ class Replayer:
         now = replace(now, root=node.digest, count=node.count, counts=_positive(counts), held=_positive(held))
         return self._report(old, now, scope, after.num_rows, _changed(before, after), before), now
 
-    def _affected(self, old: StateHead, now: StateHead, view: LedgerView, full: bool) -> tuple[str, set[str] | None]:
+    def _affected(
+        self, old: StateHead, now: StateHead, view: LedgerView, full: bool
+    ) -> tuple[str, set[str] | None]:
         """Why, and which samples to evaluate (None: all)."""
         reasons = {
             "full rebuild asked for": full,
@@ -143,7 +153,9 @@ class Replayer:
             if name == "near_duplicates":
                 fresh.update(changed)
             elif changed:
-                affected.update(self._facts.read(step, batches=changed, columns=["sample_id"])["sample_id"].to_pylist())
+                affected.update(
+                    self._facts.read(step, batches=changed, columns=["sample_id"])["sample_id"].to_pylist()
+                )
         for batch in fresh:
             affected.update(self._batches.samples(batch))
         affected &= set(self._known(affected))
@@ -152,23 +164,35 @@ class Replayer:
     def _known(self, sample_ids: set[str]) -> list[str]:
         """Those of the ids that were ever ingested (a flag may speak of a sample that is not here yet)."""
         seen = self._batches.origins(columns=["sample_id"])["sample_id"]
-        found: list[str] = pc.unique(seen.filter(pc.is_in(seen, pa.array(list(sample_ids), pa.string())))).to_pylist()
+        found: list[str] = pc.unique(
+            seen.filter(pc.is_in(seen, pa.array(list(sample_ids), pa.string())))
+        ).to_pylist()
         return found
 
     def _whole_clusters(self, sample_ids: set[str]) -> set[str]:
         clusters = read_clusters(self._store, self._steps.near_duplicates)
-        mine = clusters.filter(pc.is_in(clusters["sample_id"], pa.array(list(sample_ids), pa.string())))["cluster"]
+        mine = clusters.filter(pc.is_in(clusters["sample_id"], pa.array(list(sample_ids), pa.string())))[
+            "cluster"
+        ]
         members = clusters.filter(pc.is_in(clusters["cluster"], pc.unique(mine)))["sample_id"].to_pylist()
         return sample_ids.union(members)
 
     def _report(
-        self, old: StateHead, now: StateHead, scope: str, evaluated: int, changed: pa.Table, rows_before: pa.Table | None
+        self,
+        old: StateHead,
+        now: StateHead,
+        scope: str,
+        evaluated: int,
+        changed: pa.Table,
+        rows_before: pa.Table | None,
     ) -> ReplayReport:
         flips: Counter[str] = Counter()
         ids: list[str] = []
         if rows_before is not None:
             ids = changed["sample_id"].to_pylist()
-            verdicts = dict(zip(rows_before["sample_id"].to_pylist(), rows_before["verdict"].to_pylist(), strict=True))
+            verdicts = dict(
+                zip(rows_before["sample_id"].to_pylist(), rows_before["verdict"].to_pylist(), strict=True)
+            )
             for sample_id, verdict in zip(ids, changed["verdict"].to_pylist(), strict=True):
                 if verdicts.get(sample_id) != verdict:
                     flips[f"{verdicts.get(sample_id, 'new')} → {verdict}"] += 1

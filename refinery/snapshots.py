@@ -93,7 +93,8 @@ class Snapshots:
         if not version and (found := self.latest(name)):
             return found
         raise InputError(
-            f"There is no snapshot {ref!r}.{did_you_mean(ref, known)} `refinery snapshot ls` lists them all.", kind="no_such_snapshot"
+            f"There is no snapshot {ref!r}.{did_you_mean(ref, known)} `refinery snapshot ls` lists them all.",
+            kind="no_such_snapshot",
         )
 
     def freeze(
@@ -112,7 +113,8 @@ class Snapshots:
         already holds exactly these rows."""
         if not _NAME.match(name):
             raise InputError(
-                f"{name!r} cannot name a dataset: lower-case letters, digits, - and _ only, at most 64.", kind="bad_dataset_name"
+                f"{name!r} cannot name a dataset: lower-case letters, digits, - and _ only, at most 64.",
+                kind="bad_dataset_name",
             )
         node = self._trees.build(rows)
         while True:
@@ -145,7 +147,9 @@ class Snapshots:
         newest = {s.name: s.version for s in self.all()}
         found: dict[str, list[str]] = {}
         for snapshot in self.all():
-            rows = self.rows(snapshot) if sample_ids is None else self._trees.lookup(snapshot.node, sample_ids)
+            rows = (
+                self.rows(snapshot) if sample_ids is None else self._trees.lookup(snapshot.node, sample_ids)
+            )
             refs = [snapshot.ref, *([snapshot.name] if newest[snapshot.name] == snapshot.version else [])]
             for sample_id in rows["sample_id"].to_pylist():
                 found.setdefault(sample_id, []).extend(refs)
@@ -162,7 +166,9 @@ class Snapshots:
             return
         rows = self.rows(snapshot)
         wanted = {i: f"sample {i}" for i in rows["sample_id"].to_pylist()}
-        for sample_id, payloads in zip(rows["sample_id"].to_pylist(), rows["payloads"].to_pylist(), strict=True):
+        for sample_id, payloads in zip(
+            rows["sample_id"].to_pylist(), rows["payloads"].to_pylist(), strict=True
+        ):
             for payload in json.loads(payloads) if payloads != "[]" else ():
                 wanted[payload["digest"]] = f"payload {payload['name']!r} of sample {sample_id}"
         with ThreadPoolExecutor(4) as pool:
@@ -176,14 +182,20 @@ class Snapshots:
             found = digest(self._store.get(blob_key(expected)))
         except RefineryError as error:
             return f"The bytes of {what} are missing: {error}"
-        return None if found == expected else f"The bytes of {what} are damaged: {blob_key(expected)} has digest {found}."
+        return (
+            None
+            if found == expected
+            else f"The bytes of {what} are damaged: {blob_key(expected)} has digest {found}."
+        )
 
     def _load(self, name: str, version: int) -> Snapshot:
         key = _key(name, version)
         if key not in self._read:
             raw = json.loads(self._store.get(key))
             if raw.pop("format", None) != FORMAT:
-                raise CorruptionError(f"{key} is not {FORMAT}: this version cannot read it.", kind="unknown_format")
+                raise CorruptionError(
+                    f"{key} is not {FORMAT}: this version cannot read it.", kind="unknown_format"
+                )
             self._read[key] = Snapshot(**raw)
         return self._read[key]
 
