@@ -1,0 +1,54 @@
+"""Origins' uris: RFC 8089 `file:` URIs, percent-encoded byte by byte.
+
+A file name is bytes and need not be valid UTF-8. Percent-encoding the bytes gives plain ASCII that JSON, Parquet, SQL
+and a browser's address bar all carry unchanged, and that decodes to exactly the bytes it came from. A tar member is the
+tar's URI with the member's name as fragment: `file:///data/train-0000.tar#dir/000017.jpg`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+_SCHEME = "file://"
+
+
+def path_uri(path: str) -> str:
+    """The URI of an absolute path (surrogate-escaped, as `os` gives it)."""
+    return _SCHEME + quote_from_bytes(os.fsencode(path))
+
+
+def member_uri(tar_uri: str, name: str) -> str:
+    """The URI of a tar's member (`name` surrogate-escaped)."""
+    return f"{tar_uri}#{quote_from_bytes(os.fsencode(name))}"
+
+
+def uri_path(uri: str) -> str:
+    """The path that `path_uri` or `member_uri` was given (for a member: the tar's). ValueError when it is no file URI."""
+    if not uri.startswith(_SCHEME + "/"):
+        raise ValueError(f"{uri!r} is not an absolute file URI.")
+    return os.fsdecode(unquote_to_bytes(uri[len(_SCHEME) :].partition("#")[0]))
+
+
+def uri_name(uri: str) -> str:
+    """The last segment of the file's or member's name, as UTF-8 text (bytes that are none become U+FFFD)."""
+    path = uri.rpartition("#")[2] if "#" in uri else uri
+    return unquote_to_bytes(path.rpartition("/")[2]).decode("utf-8", "replace")
+
+
+_REASONS = {
+    errno.ENOENT: "missing",
+    errno.ENOTDIR: "missing",
+    errno.EACCES: "permission_denied",
+    errno.EPERM: "permission_denied",
+    errno.ELOOP: "broken_link",
+    errno.ENAMETOOLONG: "path_too_long",
+    errno.EISDIR: "not_regular",
+    errno.ENXIO: "not_regular",
+}
+
+
+def os_reason(error: OSError) -> str:
+    """The reason code of an operating-system error met while reading a source."""
+    return _REASONS.get(error.errno or 0, "io_error")
