@@ -284,8 +284,8 @@ def modes(room: Darkroom) -> Iterator[Case]:
         ("lossless.webp", "chelsea", partial(webp, lossless=True)),
         ("alpha as webp.webp", "astronaut", lambda p: webp(_vignette(p.convert("RGBA")))),
         ("animated.gif", "coffee", _animated),
-        ("rgb.tif", "china", partial(encode, kind="TIFF", compression="tiff_lzw")),
-        ("rgb.bmp", "rocket", lambda p: encode(_fitting(p, 320), "BMP")),
+        ("lzw.tif", "china", partial(encode, kind="TIFF", compression="tiff_lzw")),
+        ("bitmap.bmp", "rocket", lambda p: encode(_fitting(p, 320), "BMP")),
     )
     for number, (file, name, develop) in enumerate(developed, start=30):
         make = partial(_of_region, room, name, number, develop)
