@@ -9,14 +9,27 @@ except ImportError as cause:
         "datago's Rust extension is not built for this interpreter: run `make build`."
     ) from cause
 
+from datago.aspect import assign, buckets
 from datago.errors import ConfigError, DatagoError, InputError, StorageError
 from datago.inspection import Inspection, inspect
+from datago.planning import ShardPlan, plan
+from datago.recipe import Recipe
+from datago.shards import Payload, Record, ShardResult, write_shard
 
 __all__ = [
     "ConfigError",
     "DatagoError",
     "InputError",
     "Inspection",
+    "Payload",
+    "Recipe",
+    "Record",
+    "ShardPlan",
+    "ShardResult",
     "StorageError",
+    "assign",
+    "buckets",
     "inspect",
+    "plan",
+    "write_shard",
 ]

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datago.recipe import Recipe
+from datago.shards import Record
+
 def inspect(
     inputs: Sequence[str | PathLike[str] | bytes],
     *,
@@ -17,3 +20,14 @@ def inspect(
     max_pixels: int,
     threads: int,
 ) -> tuple[dict[str, list[Any] | npt.NDArray[Any]], npt.NDArray[np.uint8] | None]: ...
+def write_shard(
+    path: PathLike[str],
+    bucket: tuple[int, int] | None,
+    records: list[Record],
+    recipe: Recipe,
+    *,
+    payload_names: list[str],
+    max_bytes: int,
+    max_pixels: int,
+    threads: int,
+) -> tuple[int, str, int, list[tuple[str, str, str]], str | None]: ...

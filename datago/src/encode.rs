@@ -16,6 +16,14 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Jpeg => "jpeg",
+            Encoding::Png => "png",
+            Encoding::Webp => "webp",
+        }
+    }
+
     pub fn extension(self) -> &'static str {
         match self {
             Encoding::Jpeg => "jpg",

@@ -5,6 +5,7 @@ mod encode;
 mod error;
 mod exif;
 mod inspect;
+mod mask;
 mod orient;
 mod phash;
 mod picture;
@@ -12,6 +13,8 @@ mod pool;
 mod python;
 mod reason;
 mod resize;
+mod sample;
+mod shard;
 mod source;
 mod stats;
 
@@ -20,5 +23,5 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use crate::python::inspect;
+    use crate::python::{inspect, write_shard};
 }

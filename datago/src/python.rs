@@ -1,13 +1,18 @@
 //! The functions Python sees. They convert arguments and results; the work is elsewhere, with the GIL released.
 
+use std::path::PathBuf;
+
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::decode::Limits;
+use crate::encode::Encoding;
 use crate::error::{Error, Result};
 use crate::inspect::{self as inspecting, Fit, Measured, Options, Row};
 use crate::orient;
+use crate::sample::{Record, Treatment};
+use crate::shard::{self, Job, ShardFormat, Written};
 use crate::source::Source;
 
 /// Lets Ctrl-C through while the workers run.
@@ -95,4 +100,56 @@ fn columns(py: Python<'_>, rows: Vec<Row>) -> PyResult<Bound<'_, PyDict>> {
     }
     out.set_item("thumbnail", thumbnails)?;
     Ok(out)
+}
+
+/// The parts of `datago.Recipe` that writing needs.
+#[derive(FromPyObject)]
+pub struct Recipe {
+    format: String,
+    size: String,
+    encode: String,
+    quality: u8,
+}
+
+/// Writes one shard; see `datago.write_shard`. Returns (bytes, digest, samples, failures, MDS entry as JSON or None).
+#[pyfunction]
+#[pyo3(signature = (path, bucket, records, recipe, *, payload_names, max_bytes, max_pixels, threads))]
+#[allow(clippy::too_many_arguments)]
+pub fn write_shard(
+    py: Python<'_>,
+    path: PathBuf,
+    bucket: Option<(u32, u32)>,
+    records: Vec<Record>,
+    recipe: Recipe,
+    payload_names: Vec<String>,
+    max_bytes: u64,
+    max_pixels: u64,
+    threads: usize,
+) -> PyResult<(u64, String, usize, Vec<(String, &'static str, String)>, Option<String>)> {
+    let unknown = |what: &str, value: &str| Error::Config(format!("{value:?} is no {what}"));
+    let format = match recipe.format.as_str() {
+        "webdataset" => ShardFormat::Webdataset,
+        "mds" => ShardFormat::Mds,
+        "parquet" => ShardFormat::Parquet,
+        other => return Err(unknown("shard format", other).into()),
+    };
+    let encoding = match recipe.encode.as_str() {
+        "jpeg" => Encoding::Jpeg,
+        "png" => Encoding::Png,
+        "webp" => Encoding::Webp,
+        other => return Err(unknown("encoding", other).into()),
+    };
+    let treatment = match (recipe.size.as_str(), bucket) {
+        ("bytes", None) => Treatment::Bytes,
+        ("bucket" | "fixed", Some(target)) => Treatment::Fitted { target, encoding, quality: recipe.quality },
+        (size, _) => {
+            return Err(Error::Config(format!("a shard of size {size:?} needs another bucket")).into());
+        }
+    };
+    let limits = Limits { max_bytes, max_pixels };
+    let job = Job { path: &path, format, treatment, payload_names, limits, threads };
+    let Written { bytes, digest, samples, failures, entry } =
+        py.detach(|| shard::write(&job, &records, check_signals))?;
+    let failures = failures.into_iter().map(|(id, f)| (id, f.reason.code(), f.detail)).collect();
+    Ok((bytes, digest, samples, failures, entry.map(|value| value.to_string())))
 }

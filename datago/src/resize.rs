@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::reason::{Failure, Reason, Verdict};
 
@@ -62,17 +63,30 @@ pub fn resample_into(
         out.copy_from_slice(view.pixels);
         return Ok(());
     }
+    match view.channels {
+        1 => convolve::<U8>(view, crop, target, filter, out),
+        _ => convolve::<U8x3>(view, crop, target, filter, out),
+    }
+}
+
+/// Typed, because the untyped call would compile every kind of pixel into this crate.
+fn convolve<P: InnerPixel + PixelTrait>(
+    view: View<'_>,
+    crop: Option<Crop>,
+    target: (u32, u32),
+    filter: FilterType,
+    out: &mut [u8],
+) -> Verdict<()> {
     let fail = |text: String| Failure::new(Reason::Internal, format!("Resizing failed: {text}."));
-    let kind = if view.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let source =
-        ImageRef::new(view.width, view.height, view.pixels, kind).map_err(|e| fail(e.to_string()))?;
-    let mut sink = Image::from_slice_u8(target.0, target.1, out, kind).map_err(|e| fail(e.to_string()))?;
+    let source = TypedImageRef::<P>::from_buffer(view.width, view.height, view.pixels)
+        .map_err(|e| fail(e.to_string()))?;
+    let mut sink = TypedImage::<P>::from_buffer(target.0, target.1, out).map_err(|e| fail(e.to_string()))?;
     let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     if let Some(c) = crop {
         options = options.crop(c.left, c.top, c.width, c.height);
     }
     RESIZER
-        .with(|resizer| resizer.borrow_mut().resize(&source, &mut sink, &options))
+        .with(|resizer| resizer.borrow_mut().resize_typed(&source, &mut sink, &options))
         .map_err(|e| fail(e.to_string()))
 }
 

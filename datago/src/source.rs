@@ -22,6 +22,15 @@ pub enum Loaded<'a> {
     Shared(&'a [u8]),
 }
 
+impl Loaded<'_> {
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Loaded::Owned(data) => data,
+            Loaded::Shared(data) => data.to_vec(),
+        }
+    }
+}
+
 impl std::ops::Deref for Loaded<'_> {
     type Target = [u8];
 

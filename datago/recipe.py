@@ -1,0 +1,119 @@
+"""How an export's shards are made."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from blake3 import blake3
+
+from datago.errors import ConfigError
+
+FORMAT_VERSION = 1
+"""Version of the recipe's own fields and of how samples are planned into shards."""
+ENCODER_VERSION = 1
+"""Raised whenever the same samples and recipe would give other shard bytes than before."""
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "format": ("webdataset", "mds", "parquet"),
+    "size": ("bucket", "fixed", "bytes"),
+    "encode": ("jpeg", "png", "webp"),
+}
+_RANGES: dict[str, tuple[int, int]] = {
+    "side": (8, 8192),
+    "patch": (1, 1024),
+    "quality": (1, 100),
+    "samples_per_shard": (1, 1_000_000),
+    "seed": (0, 2**63 - 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an export's shards are made. The same samples and the same recipe give the same bytes.
+
+    - `format`: `webdataset` (tar), `mds` (mosaicml-streaming) or `parquet`.
+    - `size`: `bucket` cuts and resizes to the aspect-ratio bucket nearest to the picture, of about `side` * `side`
+      pixels; `fixed` to exactly `side` x `side`; `bytes` keeps the source's bytes untouched.
+    - `patch`: both sides of every bucket are multiples of it.
+    - `min_aspect`, `max_aspect`: width / height of every bucket lies strictly between them.
+    - `encode`, `quality` (1..100, not used for png): of resized pictures. JPEG keeps full colour resolution (4:4:4).
+    - `samples_per_shard`: the most samples in a shard; on average shards are about 70 % full.
+    - `seed`: another seed, another shuffle and another distribution over shards.
+
+    Raises `ConfigError` if a value is out of range.
+    """
+
+    format: Literal["webdataset", "mds", "parquet"] = "webdataset"
+    size: Literal["bucket", "fixed", "bytes"] = "bucket"
+    side: int = 512
+    patch: int = 16
+    min_aspect: float = 0.5
+    max_aspect: float = 2.0
+    encode: Literal["jpeg", "png", "webp"] = "jpeg"
+    quality: int = 92
+    samples_per_shard: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                options = ", ".join(repr(c) for c in choices)
+                raise ConfigError(
+                    f"recipe: {name} must be one of {options}, not {value!r}{_hint(value, choices)}"
+                )
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise ConfigError(
+                    f"recipe: {name} must be a whole number from {least} to {most}, not {value!r}"
+                )
+        for name in ("min_aspect", "max_aspect"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 100:
+                raise ConfigError(f"recipe: {name} must be a number from 0.01 to 100, not {value!r}")
+            # 2 and 2.0 are one recipe and must have one digest.
+            object.__setattr__(self, name, float(value))
+        if self.min_aspect >= self.max_aspect:
+            raise ConfigError(
+                f"recipe: min_aspect ({self.min_aspect}) must be less than max_aspect ({self.max_aspect})"
+            )
+        if self.size == "bucket":
+            if self.patch > self.side:
+                raise ConfigError(f"recipe: patch ({self.patch}) must not exceed side ({self.side})")
+            from datago.aspect import buckets
+
+            buckets(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe with these values, defaults for the rest. Raises `ConfigError` for a key that does not exist."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigError(
+                    f"recipe: there is no {key!r}{_hint(key, known) or '; there are ' + ', '.join(known)}"
+                )
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, defaults included; `from_dict` reads it back."""
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """BLAKE3 (hex) of the canonical JSON of all fields and of the versions of our code that makes shards."""
+        versions = {"recipe_format": FORMAT_VERSION, "encoder": ENCODER_VERSION}
+        text = json.dumps(
+            {**self.to_dict(), **versions}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        return blake3(text.encode()).hexdigest()
+
+
+def _hint(value: object, choices: tuple[str, ...] | list[str]) -> str:
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,99 @@
+"""Writing one shard."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datago import _core
+from datago.errors import ConfigError, InputError
+from datago.inspection import MAX_BYTES, MAX_PIXELS
+from datago.planning import ShardPlan
+from datago.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A binary beside a picture. A mask is cut and resized as its picture is, by nearest neighbour, and becomes PNG;
+    anything else, and everything under `size="bytes"`, is stored untouched."""
+
+    name: str
+    extension: str
+    data: str | os.PathLike[str] | bytes
+    is_mask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One sample: its picture (a local path, or bytes), the extension its untouched bytes go by, its attributes as
+    the bytes of a JSON object, and its payloads. Ids, names and extensions hold letters, digits, `_` and `-` only."""
+
+    sample_id: str
+    image: str | os.PathLike[str] | bytes
+    extension: str
+    attributes: bytes = b"{}"
+    payloads: list[Payload] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What was written: file name, size in bytes, BLAKE3 digest (hex), number of samples in it, the samples left out
+    as (sample id, reason code, detail), and `format_meta`: for MDS the shard's entry of `index.json`, else empty."""
+
+    name: str
+    bytes: int
+    digest: str
+    samples: int
+    failures: list[tuple[str, str, str]]
+    format_meta: dict[str, Any]
+
+
+def write_shard(
+    path: str | os.PathLike[str],
+    plan: ShardPlan,
+    records: Sequence[Record],
+    recipe: Recipe,
+    *,
+    threads: int = 0,
+    payload_names: Sequence[str] = (),
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> ShardResult:
+    """Write the shard `plan` to `path`: complete and durable under its name, or not at all.
+
+    `records` are the plan's samples in the plan's order. The bytes depend on records and recipe, never on `threads`
+    (0: every core). `payload_names` are payload columns that MDS and Parquet shards get even where no sample of this
+    shard has them, so that all shards of an export have the same columns.
+
+    A picture that can not be used is left out and listed in `ShardResult.failures`.
+
+    Raises `InputError` if the records do not fit the plan or hold something that can not be written, `StorageError`
+    if a file could not be read or written (nothing is then published; try again), `ConfigError` for an argument out
+    of range or an MDS shard beyond 4 GiB.
+    """
+    found = tuple(record.sample_id for record in records)
+    if found != plan.sample_ids:
+        at = next((i for i, (a, b) in enumerate(zip(found, plan.sample_ids, strict=False)) if a != b), None)
+        what = (
+            f"{len(found)} records for {len(plan.sample_ids)} samples"
+            if at is None
+            else f"record {at} is sample {found[at]!r}, the plan has {plan.sample_ids[at]!r} there"
+        )
+        raise InputError(f"shard {plan.name}: {what}")
+    if not 0 <= threads <= 1024:
+        raise ConfigError(f"threads must be between 0 (every core) and 1024, not {threads}")
+    size, digest, samples, failures, entry = _core.write_shard(
+        Path(path),
+        plan.bucket,
+        list(records),
+        recipe,
+        payload_names=list(payload_names),
+        max_bytes=max_bytes,
+        max_pixels=max_pixels,
+        threads=threads,
+    )
+    return ShardResult(Path(path).name, size, digest, samples, failures, json.loads(entry) if entry else {})

@@ -1,0 +1,166 @@
+//! One record made ready for a shard: read, cut, resized, encoded.
+
+use std::sync::Mutex;
+
+use fast_image_resize::FilterType;
+use pyo3::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::decode::{self, Limits};
+use crate::encode::{self, Encoding};
+use crate::error::{Error, Result};
+use crate::mask;
+use crate::orient::{displayed, swaps_sides, upright};
+use crate::picture::Picture;
+use crate::reason::Verdict;
+use crate::resize::{View, cover, resample};
+use crate::source::Source;
+
+/// What becomes of the picture.
+#[derive(Clone, Copy, Debug)]
+pub enum Treatment {
+    /// The source's bytes, untouched.
+    Bytes,
+    /// Upright, over white, cut and resized to exactly `target`, encoded anew.
+    Fitted { target: (u32, u32), encoding: Encoding, quality: u8 },
+}
+
+/// A binary beside the picture, as handed over by Python.
+#[derive(FromPyObject)]
+pub struct Payload {
+    pub name: String,
+    pub extension: String,
+    pub data: Source,
+    pub is_mask: bool,
+}
+
+/// One sample, as handed over by Python.
+#[derive(FromPyObject)]
+pub struct Record {
+    pub sample_id: String,
+    pub image: Source,
+    pub extension: String,
+    pub attributes: Vec<u8>,
+    pub payloads: Vec<Payload>,
+}
+
+/// One sample, ready to be written.
+pub struct Sample {
+    pub id: String,
+    pub image: Vec<u8>,
+    pub extension: String,
+    /// The format's name, as in the `format` column of an inspection.
+    pub format: &'static str,
+    pub width: u32,
+    pub height: u32,
+    pub attributes: Map<String, Value>,
+    pub payloads: Vec<Binary>,
+}
+
+pub struct Binary {
+    pub name: String,
+    pub extension: String,
+    pub data: Vec<u8>,
+}
+
+/// Names that a payload can not have, because a column or member of a shard has them.
+const RESERVED: &[&str] =
+    &["id", "sample_id", "image", "format", "width", "height", "attributes", "json", "txt"];
+
+/// Refuses what could escape a folder, break a WebDataset key or collide inside a shard.
+pub fn check(record: &Record) -> Result<Map<String, Value>> {
+    let id = &record.sample_id;
+    let word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    };
+    let bad = |what: String| Err(Error::Input(format!("sample {id:?}: {what}")));
+    if !word(id) {
+        return bad("a sample id may only hold letters, digits, '_' and '-'".into());
+    }
+    if !word(&record.extension) || matches!(record.extension.as_str(), "json" | "txt") {
+        return bad(format!("{:?} can not be the extension of an image", record.extension));
+    }
+    for (index, payload) in record.payloads.iter().enumerate() {
+        let name = &payload.name;
+        if !word(name) || !word(&payload.extension) {
+            let extension = &payload.extension;
+            return bad(format!(
+                "payload {name:?} with extension {extension:?}: only letters, digits, '_' and '-' may stand there"
+            ));
+        }
+        if RESERVED.contains(&name.as_str()) {
+            return bad(format!("{name:?} is a name of our own and can not be a payload's; rename it"));
+        }
+        if record.payloads[..index].iter().any(|other| other.name == *name) {
+            return bad(format!("two payloads are called {name:?}"));
+        }
+    }
+    match serde_json::from_slice(&record.attributes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => bad("its attributes must be a JSON object".into()),
+        Err(cause) => bad(format!("its attributes are not JSON: {cause}")),
+    }
+}
+
+/// Does the work for one record. `attributes` is taken out, because each record is prepared once.
+pub fn prepare(
+    record: &Record,
+    attributes: &Mutex<Map<String, Value>>,
+    treatment: Treatment,
+    limits: Limits,
+) -> Verdict<Sample> {
+    let data = record.image.load(limits.max_bytes)?;
+    let format = decode::recognise(&data)?;
+    let header = decode::probe(&data, format)?;
+    decode::check(&header, limits)?;
+    let shown = displayed(header.width, header.height, header.orientation);
+    let (image, extension, format, size) = match treatment {
+        Treatment::Bytes => (data.into_vec(), record.extension.clone(), format.name(), shown),
+        Treatment::Fitted { target, encoding, quality } => {
+            let stored = if swaps_sides(header.orientation) { (target.1, target.0) } else { target };
+            let crop = cover(header.width, header.height, stored);
+            // What the whole picture measures when its crop measures the target.
+            let whole =
+                |side: u32, part: f64, all: u32| (f64::from(side) * f64::from(all) / part).ceil() as u32;
+            let needed =
+                (whole(stored.0, crop.width, header.width), whole(stored.1, crop.height, header.height));
+            let picture = decode::decode(&data, &header, limits, Some(needed))?;
+            let pixels = fitted(&picture, stored, header.orientation)?;
+            let image = encode::encode(&pixels, target.0, target.1, encoding, quality)?;
+            (image, encoding.extension().to_owned(), encoding.name(), target)
+        }
+    };
+    let mut payloads = Vec::with_capacity(record.payloads.len());
+    for payload in &record.payloads {
+        let data = payload.data.load(limits.max_bytes)?;
+        let (data, extension) = match treatment {
+            Treatment::Fitted { target, .. } if payload.is_mask => {
+                (mask::fit(&data, shown, target, limits)?, "png".to_owned())
+            }
+            _ => (data.into_vec(), payload.extension.clone()),
+        };
+        payloads.push(Binary { name: payload.name.clone(), extension, data });
+    }
+    payloads.sort_by(|a, b| a.name.cmp(&b.name));
+    let attributes = attributes.lock().map(|mut held| std::mem::take(&mut *held)).unwrap_or_default();
+    Ok(Sample {
+        id: record.sample_id.clone(),
+        image,
+        extension,
+        format,
+        width: size.0,
+        height: size.1,
+        attributes,
+        payloads,
+    })
+}
+
+/// Cut and resized in stored orientation, then turned: the turn then costs as little as the target is small.
+fn fitted(picture: &Picture, stored: (u32, u32), orientation: u8) -> Verdict<Vec<u8>> {
+    let flat = picture.flattened();
+    let view = View { pixels: &flat, width: picture.width, height: picture.height, channels: 3 };
+    let crop = cover(picture.width, picture.height, stored);
+    let pixels = resample(view, Some(crop), stored, FilterType::Lanczos3)?;
+    let small = Picture { width: stored.0, height: stored.1, channels: 3, pixels };
+    Ok(upright(small, orientation).pixels)
+}

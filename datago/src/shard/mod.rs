@@ -1,0 +1,101 @@
+//! Shards: files whose bytes depend on the samples and the recipe, and on nothing else.
+
+mod mds;
+mod output;
+mod parquet;
+mod webdataset;
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+use self::output::Output;
+use crate::decode::Limits;
+use crate::error::{Error, Result};
+use crate::pool;
+use crate::reason::{Failure, caught};
+use crate::sample::{self, Record, Sample, Treatment};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardFormat {
+    Webdataset,
+    Mds,
+    Parquet,
+}
+
+/// How to write one shard.
+pub struct Job<'a> {
+    pub path: &'a Path,
+    pub format: ShardFormat,
+    pub treatment: Treatment,
+    /// Payloads that get a column even where no sample of this shard has them.
+    pub payload_names: Vec<String>,
+    pub limits: Limits,
+    pub threads: usize,
+}
+
+/// What was written.
+pub struct Written {
+    pub bytes: u64,
+    pub digest: String,
+    pub samples: usize,
+    pub failures: Vec<(String, Failure)>,
+    /// For MDS, the shard's entry of `index.json`.
+    pub entry: Option<Value>,
+}
+
+/// Receives samples in order and ends with the file complete but not yet published.
+trait Writer {
+    fn add(&mut self, sample: &Sample) -> Result<()>;
+    fn finish(self: Box<Self>) -> Result<(Output, Option<Value>)>;
+}
+
+/// Prepares the records on many threads and writes them in order. A sample that can not be used is left out and
+/// reported. A sample that could not be *read* stops the shard: a later attempt might read it, and one shard must
+/// not have two contents.
+pub fn write(job: &Job<'_>, records: &[Record], tick: impl FnMut() -> Result<()>) -> Result<Written> {
+    let attributes = records.iter().map(|r| sample::check(r).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
+    let columns = columns(job, records);
+    let output = Output::create(job.path)?;
+    let mut writer: Box<dyn Writer> = match job.format {
+        ShardFormat::Webdataset => Box::new(webdataset::Tar::new(output)),
+        ShardFormat::Mds => Box::new(mds::Mds::new(output, job.treatment, columns)?),
+        ShardFormat::Parquet => Box::new(parquet::Parquet::new(output, columns)?),
+    };
+    let mut failures = Vec::new();
+    let mut samples = 0;
+    let threads = pool::threads(job.threads, records.len());
+    let work = |i: usize| caught(|| sample::prepare(&records[i], &attributes[i], job.treatment, job.limits));
+    let receive = |index: usize, verdict| match verdict {
+        Ok(sample) => {
+            samples += 1;
+            writer.add(&sample)
+        }
+        Err(Failure { reason, detail }) if reason.retryable() => {
+            Err(Error::Storage(format!("sample {}: {detail}", records[index].sample_id)))
+        }
+        Err(failure) => {
+            failures.push((records[index].sample_id.clone(), failure));
+            Ok(())
+        }
+    };
+    pool::ordered(records.len(), threads, threads * 2, work, receive, tick)?;
+    let (output, entry) = writer.finish()?;
+    let (bytes, digest) = output.publish()?;
+    Ok(Written { bytes, digest, samples, failures, entry })
+}
+
+/// The payload columns: those asked for and those found, sorted.
+fn columns(job: &Job<'_>, records: &[Record]) -> Vec<String> {
+    let found = records.iter().flat_map(|r| r.payloads.iter().map(|p| &p.name));
+    let mut names: Vec<String> = job.payload_names.iter().chain(found).cloned().collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Compact JSON with sorted keys: one value has one text.
+fn canonical(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::Input(format!("attributes can not be written as JSON: {e}")))
+}
