@@ -1,0 +1,154 @@
+"""The ledger: nothing acknowledged is lost or doubled, undo is an event, and the chain tells when it was touched."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refinery.digests import digest
+from refinery.errors import CorruptionError, InputError
+from refinery.fields import Field, FieldType
+from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, flag_event, tag_event
+from refinery.store.local import LocalStore
+
+ANA = Actor(ActorKind.PERSON, "ana")
+MODEL = Actor(ActorKind.MODEL, "blur-net")
+KINDS = ("keep", "reject", "blocked", "review")
+
+
+def sample(number: int) -> str:
+    return digest(str(number).encode())
+
+
+def flag(number: int, kind: str = "reject", actor: Actor = ANA) -> Event:
+    return flag_event(sample(number), kind, actor, known_kinds=KINDS)
+
+
+@pytest.fixture
+def ledger(store: LocalStore) -> Ledger:
+    return Ledger(store)
+
+
+def test_appended_events_are_read_back_by_a_fresh_ledger(store: LocalStore, ledger: Ledger) -> None:
+    written = ledger.append([flag(1), flag(2, "keep"), tag_event(sample(1), "portrait", ANA)])
+    assert list(Ledger(store).events()) == written
+    assert [e.offset for e in written] == [1, 2, 3]
+
+
+def test_appending_the_same_event_again_changes_nothing(store: LocalStore, ledger: Ledger) -> None:
+    event = flag(1)
+    first = ledger.append([event])
+    assert Ledger(store).append([event]) == first
+    assert ledger.offset == 1
+
+
+def test_an_undo_can_be_undone(ledger: Ledger) -> None:
+    [event] = ledger.append([flag(1)])
+    [undo] = ledger.undo([event], ANA)
+    assert not ledger.view().standing(sample(1))
+    ledger.undo([undo], ANA)
+    assert [e.id for e in ledger.view().standing(sample(1))] == [event.id]
+
+
+def test_as_of_an_earlier_offset_the_ledger_says_what_it_said_then(ledger: Ledger) -> None:
+    [event] = ledger.append([flag(1)])
+    ledger.undo([event], ANA)
+    assert [e.id for e in ledger.view(1).standing(sample(1))] == [event.id]
+    with pytest.raises(InputError, match="ends at offset 2"):
+        ledger.view(3)
+
+
+def test_the_newest_word_of_a_person_decides_and_models_do_not(ledger: Ledger) -> None:
+    ledger.append([flag(1, "reject", MODEL)])
+    assert ledger.view().decision(sample(1)) is None
+    ledger.append([flag(1, "reject")])
+    ledger.append([flag(1, "keep")])
+    decision = ledger.view().decision(sample(1))
+    assert decision is not None
+    assert decision.keep
+
+
+def test_an_unknown_flag_kind_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(InputError, match="Did you mean 'reject'"):
+        flag(1, "rejct")
+
+
+def test_a_registered_field_is_known_until_its_registration_is_undone(ledger: Ledger) -> None:
+    [event] = ledger.append([Event(EventType.FIELD, ANA, kind="score", value={"type": "number", "description": "how good"})])
+    assert ledger.view().registered_fields() == [Field("score", FieldType.NUMBER, "how good")]
+    ledger.undo([event], ANA)
+    assert ledger.view().registered_fields() == []
+
+
+def test_a_changed_segment_breaks_the_chain_and_is_named(store: LocalStore, ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.append([flag(number)])
+    path = sorted((store.root / "ledger").iterdir())[1]
+    path.write_bytes(path.read_bytes().replace(b"reject", b"rejekt"))
+    with pytest.raises(CorruptionError, match="segment 3"):
+        Ledger(store).verify()
+
+
+def test_a_torn_segment_is_reported_not_skipped(store: LocalStore, ledger: Ledger) -> None:
+    ledger.append([flag(1), flag(2)])
+    path = next((store.root / "ledger").iterdir())
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptionError, match="segment 1"):
+        Ledger(store).offset  # noqa: B018 - reading is what is tested
+
+
+def _write_many(root: str, writer: int, count: int) -> None:
+    ledger = Ledger(LocalStore(Path(root)))
+    actor = Actor(ActorKind.PERSON, f"writer-{writer}")
+    for number in range(count):
+        ledger.append([flag(number, "review", actor)])
+
+
+def test_racing_writers_lose_and_double_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_many, args=(str(tmp_path), w, 12)) for w in range(4)]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join()
+    assert [p.exitcode for p in writers] == [0] * 4
+    ledger = Ledger(LocalStore(tmp_path))
+    seen = [(e.actor.name, e.sample_id) for e in ledger.events()]
+    assert sorted(seen) == sorted((f"writer-{w}", sample(n)) for w in range(4) for n in range(12))
+    assert ledger.verify() == 48
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("flag"), st.integers(0, 4), st.sampled_from(KINDS)),
+        st.tuples(st.just("undo"), st.integers(0, 20), st.just("")),
+    ),
+    max_size=20,
+)
+
+
+@given(actions)
+@settings(max_examples=60, deadline=None)
+def test_what_stands_equals_a_plain_model_of_flags_and_undos(history: list[tuple[str, int, str]]) -> None:
+    with TemporaryDirectory() as folder:
+        ledger = Ledger(LocalStore(Path(folder)))
+        for action, number, kind in history:
+            events = ledger.events()
+            if action == "flag":
+                ledger.append([flag(number, kind)])
+            elif events:
+                ledger.undo([events[number % len(events)]], ANA)
+        events = list(ledger.events())
+
+        def stands(event: Event) -> bool:
+            return not any(e.target == event.id and stands(e) for e in events)
+
+        view = Ledger(LocalStore(Path(folder))).view()
+        for number in range(5):
+            expected = [e.id for e in events if e.type is EventType.FLAG and e.sample_id == sample(number) and stands(e)]
+            assert [e.id for e in view.standing(sample(number))] == expected
