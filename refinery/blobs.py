@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from blake3 import blake3
 
 from refinery.digests import check_sample_id, digest
-from refinery.errors import CorruptionError
+from refinery.errors import CorruptionError, TransientError
 from refinery.store import ObjectStore
 
 IN_MEMORY = 32 << 20
@@ -72,19 +72,30 @@ def put_chunks(store: ObjectStore, chunks: Iterable[bytes], *, max_bytes: int | 
         name = hasher.hexdigest()
         return Put(name, total, new=store.put_if_absent(blob_key(name), b"".join(kept)))
     with tempfile.NamedTemporaryFile(prefix="refinery-") as spool:
-        for chunk in kept:
-            spool.write(chunk)
+        if max_bytes is None or total <= max_bytes:
+            _spool(spool, b"".join(kept))
         kept.clear()
         for chunk in rest:
             hasher.update(chunk)
             total += len(chunk)
             if max_bytes is None or total <= max_bytes:
-                spool.write(chunk)
+                _spool(spool, chunk)
         name = hasher.hexdigest()
         if max_bytes is not None and total > max_bytes:
             return Put(name, total, new=False, stored=False)
-        spool.flush()
         return Put(name, total, new=store.put_file_if_absent(blob_key(name), Path(spool.name)))
+
+
+def _spool(file: IO[bytes], chunk: bytes) -> None:
+    try:
+        file.write(chunk)
+        file.flush()
+    except OSError as error:
+        raise TransientError(
+            f"A large file could not be set down in {tempfile.gettempdir()}: {error}. Free space there, or point TMPDIR "
+            "at a larger disk, then do the same again.",
+            kind="no_scratch_space",
+        ) from error
 
 
 def read_chunks(file: Readable) -> Iterator[bytes]:
@@ -103,8 +114,8 @@ def read_blob(store: ObjectStore, name: str) -> bytes:
     found = digest(data)
     if found != name:
         raise CorruptionError(
-            f"Blob {name} is damaged: its bytes have the digest {found}. Remove the object {blob_key(name)!r} and "
-            "ingest its source again.",
+            f"Blob {name} is damaged: its bytes have the digest {found}. Put the object "
+            f"{blob_key(name)!r} back from a backup or from where the sample was seen.",
             kind="damaged_blob",
         )
     return data

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refinery.digests import digest
-from refinery.errors import ConflictError, InputError
+from refinery.errors import ConflictError, InputError, TransientError
 from refinery.store import ObjectInfo, check_key
 
 _SCRATCH = ".tmp"
+_LOCK = "swap.lock"
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class LocalStore:
@@ -30,7 +32,7 @@ class LocalStore:
     def get(self, key: str) -> bytes:
         try:
             return self._path(key).read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
+        except _ABSENT:
             raise InputError(
                 f"There is no object {key!r} in the store {self.root}.", kind="no_such_object"
             ) from None
@@ -38,7 +40,7 @@ class LocalStore:
     def get_with_etag(self, key: str) -> tuple[bytes, str] | None:
         try:
             data = self._path(key).read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
+        except _ABSENT:
             return None
         return data, digest(data)
 
@@ -47,21 +49,21 @@ class LocalStore:
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         target = self._path(key)
-        if target.exists():
+        if target.is_file():
             return False
         with self._new_file() as (file, scratch):
             file.write(data)
             _sync(file)
-            return _link(scratch, target)
+            return self._link(scratch, target)
 
     def put_file_if_absent(self, key: str, path: Path) -> bool:
         target = self._path(key)
-        if target.exists():
+        if target.is_file():
             return False
-        with self._new_file() as (file, scratch), path.open("rb") as source:
+        with path.open("rb") as source, self._new_file() as (file, scratch):
             shutil.copyfileobj(source, file, 1 << 20)
             _sync(file)
-            return _link(scratch, target)
+            return self._link(scratch, target)
 
     def put_if_match(self, key: str, data: bytes, etag: str | None) -> str:
         target = self._path(key)
@@ -81,35 +83,45 @@ class LocalStore:
         return digest(data)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        folder, _, start = prefix.rpartition("/")
-        base = self.root / folder if folder else self.root
-        if not base.is_dir():
-            return
-        yield from self._walk(base, f"{folder}/" if folder else "", start)
+        folder, slash, start = prefix.rpartition("/")
+        base = self._path(folder) if slash else self.root
+        return self._walk(base, folder + slash, start)
 
     def delete(self, key: str) -> bool:
-        try:
-            self._path(key).unlink()
-        except FileNotFoundError:
-            return False
-        _sync_folder(self._path(key).parent)
+        target = self._path(key)
+        # a swap in progress has read what is deleted here: without the lock it would bring the object back
+        with self._swap_lock():
+            if not target.is_file():
+                return False
+            target.unlink()
+            _sync_folder(target.parent)
         return True
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
 
     def _path(self, key: str) -> Path:
-        return self.root / check_key(key)
+        if check_key(key).partition("/")[0] == _SCRATCH:
+            raise InputError(
+                f"{key!r} is not an object key: {_SCRATCH!r} is kept for scratch.", kind="bad_key"
+            )
+        return self.root / key
 
     def _walk(self, folder: Path, prefix: str, start: str) -> Iterator[ObjectInfo]:
-        with os.scandir(folder) as entries:
-            found = [e for e in entries if e.name.startswith(start) and e.name != _SCRATCH]
+        try:
+            with os.scandir(folder) as entries:
+                found = [e for e in entries if e.name.startswith(start) and prefix + e.name != _SCRATCH]
+        except _ABSENT:
+            return
         # "a.x" sorts before "a/b" by key: a folder takes part in the order under its name plus "/"
         for entry in sorted(found, key=lambda e: e.name + "/" if e.is_dir() else e.name):
             if entry.is_dir():
                 yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/", "")
             else:
-                stat = entry.stat()
+                try:
+                    stat = entry.stat()
+                except FileNotFoundError:
+                    continue  # deleted since the folder was read
                 yield ObjectInfo(
                     f"{prefix}{entry.name}",
                     stat.st_size,
@@ -118,50 +130,68 @@ class LocalStore:
 
     @contextmanager
     def _new_file(self) -> Iterator[tuple[BinaryIO, Path]]:
-        scratch = self._scratch / f"{os.getpid()}-{uuid.uuid4().hex}"
-        try:
+        """A scratch file, locked while it is written: a file without a lock belongs to nobody alive."""
+        while True:
+            scratch = self._scratch / uuid.uuid4().hex
             with scratch.open("xb") as file:
-                yield file, scratch
-        finally:
-            scratch.unlink(missing_ok=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if os.fstat(file.fileno()).st_nlink == 0:
+                    continue  # swept between its creation and its lock
+                try:
+                    yield file, scratch
+                except OSError as error:
+                    raise TransientError(
+                        f"The store {self.root} could not be written: {error}. Free space or mend its permissions, "
+                        "then do the same again.",
+                        kind="store_not_written",
+                    ) from error
+                finally:
+                    scratch.unlink(missing_ok=True)
+                return
+
+    def _link(self, scratch: Path, target: Path) -> bool:
+        """Publish a written scratch file under its key, with every folder made for it. False: the key was there."""
+        above = target.relative_to(self.root).parents
+        missing = [self.root / folder for folder in above if not (self.root / folder).exists()]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(scratch, target)
+        except (FileExistsError, NotADirectoryError):
+            if target.is_file():
+                return False
+            key = target.relative_to(self.root).as_posix()
+            raise InputError(
+                f"{key!r} cannot be stored beside the keys there are: in a local directory a name is an object or the "
+                "beginning of other keys, not both.",
+                kind="bad_key",
+            ) from None
+        _sync_folder(target.parent)
+        for folder in missing:
+            _sync_folder(folder.parent)
+        return True
 
     @contextmanager
     def _swap_lock(self) -> Iterator[None]:
-        with (self._scratch / "swap.lock").open("a") as lock:
+        with (self._scratch / _LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _sweep(self) -> None:
         """Remove what writers that are no longer alive left behind."""
         for path in self._scratch.iterdir():
-            owner = path.name.split("-", 1)[0]
-            if owner.isdigit() and not _alive(int(owner)):
-                path.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+            if path.name == _LOCK:
+                continue
+            try:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+            except (FileNotFoundError, BlockingIOError):
+                continue  # finished, or being written
 
 
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _link(scratch: Path, target: Path) -> bool:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(scratch, target)
-    except FileExistsError:
-        return False
-    _sync_folder(target.parent)
-    return True
 
 
 def _sync_folder(folder: Path) -> None:
