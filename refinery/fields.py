@@ -173,7 +173,7 @@ def coerce(field: Field, value: Any) -> Any:
         return None
     try:
         return _COERCE[field.type](value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, AttributeError):
         raise InputError(
             f"Field {field.name!r} is a {field.type.value}: {value!r} does not fit it.", kind="bad_value"
         ) from None
