@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside peers and the physical limit, in one run, as ratios."""
