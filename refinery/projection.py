@@ -51,6 +51,10 @@ class Projector:
         self._snapshots, self._steps, self._index = snapshots, steps, index
         self._trees = StateTrees(store)
 
+    def is_current(self) -> bool:
+        """Whether the index says of itself that it holds all of truth. Reads no documents."""
+        return self._index.position() == self._position()
+
     def project(self) -> ProjectionReport:
         """Compare every document with the index and write those that differ; remove those that no longer exist."""
         position = self._position()

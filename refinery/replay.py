@@ -95,21 +95,27 @@ class Replayer:
         described = self._builder.describe(view, wanted)
         return described, evaluate(verdict_inputs(described, view, policy), policy)
 
-    def _step(self, old: StateHead, policy: Policy, full: bool) -> tuple[ReplayReport, StateHead]:
-        view = self._ledger.view()
+    def is_current(self, policy: Policy) -> bool:
+        """Whether a replay would find nothing new to look at. Reads no rows."""
+        head, _ = read_head(self._store)
+        return self._now(head, policy, self._ledger.offset) == head
+
+    def _now(self, old: StateHead, policy: Policy, offset: int) -> StateHead:
+        """The head of this moment, with the rows of `old`."""
         steps = self._steps.by_name()
-        now = StateHead(
-            root=old.root,
-            count=old.count,
-            ledger_offset=view.offset,
+        return replace(
+            old,
+            ledger_offset=offset,
             policy=policy.digest,
             fields=digest_json([[f.name, f.type.value] for f in self._fields.attributes]),
             steps={name: s.key for name, s in steps.items()},
             files={name: self._facts.files(s) for name, s in steps.items()},
             batches=self._batches.landed(),
-            counts=old.counts,
-            held=old.held,
         )
+
+    def _step(self, old: StateHead, policy: Policy, full: bool) -> tuple[ReplayReport, StateHead]:
+        view = self._ledger.view()
+        now = self._now(old, policy, view.offset)
         scope, affected = self._affected(old, now, view, full)
         if affected is not None and not affected:
             return self._report(old, now, scope, 0, pa.table({}), rows_before=None), now
