@@ -1,0 +1,154 @@
+"""Synthetic projects: batches and facts without pixels, for what does not depend on pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from refinery.batches import Batches, BatchReport, landed_key, manifest_bytes, manifest_key
+from refinery.config import InspectSettings, NearDuplicateSettings
+from refinery.digests import canonical_json, digest
+from refinery.documents import Steps
+from refinery.facts import FactStore, Step
+from refinery.fields import Fields
+from refinery.ledger import Ledger
+from refinery.near_duplicates import near_duplicates_step, update_clusters
+from refinery.policy import Policy, parse_policy
+from refinery.replay import Replayer
+from refinery.steps.inspect import inspect_step
+from refinery.store import ObjectStore
+
+POLICY = """
+name: synthetic
+requires: [inspect, embed, near_duplicates]
+rules:
+  - {name: too_small, hold: "min_side < 64"}
+  - {name: blurry, hold: "sharpness < 0.1"}
+  - {name: flagged, hold: "has_flag('reject')"}
+  - {name: near_duplicate, hold: "near_duplicate"}
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One made-up sample. Samples with the same `look` have the same perceptual hash, so they are near-duplicates."""
+
+    number: int
+    look: int | None = None
+    side: int = 100
+    sharpness: float = 0.5
+    failure: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return digest(f"synthetic {self.number}".encode())
+
+    @property
+    def phash(self) -> str:
+        return digest(f"look {self.number if self.look is None else f'shared {self.look}'}".encode())[:16]
+
+
+class Synthetic:
+    """A store with made-up batches and facts, and the replay over them."""
+
+    def __init__(self, store: ObjectStore, policy: str = POLICY) -> None:
+        self.store = store
+        self.ledger, self.batches, self.facts = Ledger(store), Batches(store), FactStore(store)
+        inspect = inspect_step(InspectSettings())
+        columns = pa.schema([("embedder", pa.string()), ("vector", pa.list_(pa.float32(), 8))])
+        embed = Step("embed", 1, {"model": "synthetic"}, None, columns)
+        near = near_duplicates_step(NearDuplicateSettings(), inspect, embed)
+        self.steps = Steps(inspect, {"default": embed}, near)
+        self.policy = self.parse(policy)
+
+    def parse(self, text: str) -> Policy:
+        return parse_policy(text, self.fields)
+
+    @property
+    def fields(self) -> Fields:
+        return Fields(self.ledger.view().registered_fields())
+
+    @property
+    def replayer(self) -> Replayer:
+        return Replayer(self.store, self.ledger, self.batches, self.facts, self.fields, self.steps)
+
+    def land(self, samples: Iterable[Sample], at: str = "2026-01-01T00:00:00+00:00") -> str:
+        """Write a batch as if it had been ingested; its facts are not there yet."""
+        rows = [
+            {
+                "sample_id": s.id,
+                "uri": f"made-up/{s.number}.jpg",
+                "source": "synthetic",
+                "bytes": 1000 + s.number,
+                "extension": "jpg",
+                "stored": True,
+                "attributes": canonical_json(dict(s.attributes)).decode(),
+                "extras": "{}",
+                "payloads": [],
+            }
+            for s in samples
+        ]
+        batch = f"synthetic-{digest(canonical_json([rows, at]))[:12]}"
+        report = BatchReport(
+            batch, "synthetic", "folder", "made-up", entries=len(rows), origins=len(rows), ingested_at=at
+        )
+        self.store.put_if_absent(manifest_key(batch), manifest_bytes(rows, report))
+        self.store.put_if_absent(landed_key(batch), canonical_json(report.to_json()))
+        return batch
+
+    def compute(self, batch: str, samples: Iterable[Sample]) -> None:
+        """Write the facts of a batch, and bring the clusters up to date."""
+        chosen = list(samples)
+        inspect, embed = self.steps.inspect, self.steps.default_embed
+        self.facts.write(inspect, batch, _table(inspect, [_inspected(s) for s in chosen]))
+        embedded = [_embedded(s) for s in chosen if s.failure is None]
+        self.facts.write(embed, batch, _table(embed, embedded))
+        self.cluster()
+
+    def cluster(self) -> None:
+        update_clusters(self.store, self.facts, self.batches.landed(), self.steps.near_duplicates)
+
+
+def _inspected(sample: Sample) -> dict[str, Any]:
+    base = {"sample_id": sample.id, "reason": sample.failure, "detail": None, "retryable": False}
+    if sample.failure:
+        return base
+    return base | {
+        "format": "jpeg",
+        "width": sample.side,
+        "height": sample.side,
+        "mode": "RGB",
+        "orientation": 1,
+        "has_alpha": False,
+        "pixel_digest": digest(f"pixels {sample.number}".encode()),
+        "phash": sample.phash,
+        "brightness": 0.5,
+        "contrast": 0.2,
+        "entropy": 6.0,
+        "sharpness": sample.sharpness,
+        "thumbnail": b"",
+    }
+
+
+def _embedded(sample: Sample) -> dict[str, Any]:
+    vector = np.random.default_rng(sample.number).normal(size=8).astype(np.float32)
+    vector /= np.linalg.norm(vector)
+    return {
+        "sample_id": sample.id,
+        "reason": None,
+        "detail": None,
+        "retryable": False,
+        "embedder": "synthetic",
+        "vector": vector.tolist(),
+    }
+
+
+def _table(step: Step, rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in step.schema.names} for row in rows], schema=step.schema
+    )
