@@ -1,0 +1,183 @@
+"""The `SampleIndex` port: documents that can be searched. A projection: it can be wiped and rebuilt, and is never the truth.
+
+A document table has the columns of `Fields.schema()`, `doc_digest` (string), and one `vector_<space>` column
+(fixed-size list of float32, null when missing) per embedding space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+from refinery.errors import InputError
+from refinery.fields import Fields
+from refinery.filter import Filter
+
+MAX_LIMIT = 10_000
+VECTOR = "vector_"
+DOC_DIGEST = "doc_digest"
+
+AggregateKind = Literal["terms", "histogram", "date"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Order by a field that holds one value; samples without a value come last, ties in order of sample id."""
+
+    field: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Order by cosine similarity to `vector` in an embedding space, most similar first. Samples without a vector are left out."""
+
+    vector: tuple[float, ...]
+    space: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which samples, in which order, and how many.
+
+    At most one order: `sort`, `nearest`, `text` (best match of any of its words in the text fields first; the text has
+    no syntax), or `seed` (a random order, the same on every backend). Without one: by sample id.
+    `cursor` is the one of the page before, of the same query. `columns` restricts the documents to some columns.
+    """
+
+    filter: Filter | None = None
+    sort: Sort | None = None
+    nearest: Nearest | None = None
+    text: str | None = None
+    seed: int | None = None
+    limit: int = 50
+    cursor: str | None = None
+    columns: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        orders = [name for name in ("sort", "nearest", "text", "seed") if getattr(self, name) is not None]
+        if len(orders) > 1:
+            raise InputError(
+                f"A query has one order, but this one has {' and '.join(orders)}: choose one "
+                "(to narrow a similarity search by words, filter with matches(caption, 'words')).",
+                kind="bad_query",
+            )
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise InputError(f"The limit is {self.limit}; it must be 1 to {MAX_LIMIT}.", kind="bad_query")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a query: `documents` in order, a score for each when the order has scores, and where to go on.
+
+    Scores: cosine similarity of `nearest`, BM25 of `text`. `cursor` is None on the last page.
+    """
+
+    documents: pa.Table
+    scores: tuple[float, ...] | None
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A document that was not written, and why."""
+
+    sample_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BulkReport:
+    """What became of every document of an upsert: `written` ids and `failed` ones are all of them."""
+
+    written: tuple[str, ...] = ()
+    failed: tuple[Failed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A value (terms), the start of an interval (histogram, date), and how many samples fall there.
+
+    `end` is the end of the interval, excluded but for the last one of a histogram; None for terms.
+    """
+
+    value: Any
+    count: int
+    end: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Buckets of a field. `missing` samples have no value; `other` occurrences are in no bucket shown."""
+
+    buckets: tuple[Bucket, ...] = field(default=())
+    missing: int = 0
+    other: int = 0
+
+
+class SampleIndex(Protocol):
+    """Where documents are searched. Implementations: LanceDB in a local folder."""
+
+    def upsert(self, documents: pa.Table) -> BulkReport:
+        """Write documents, each replacing the one of the same sample id whole; missing columns become null.
+
+        All are visible when the call returns, or none. A document whose id is no sample id, or that holds a number or
+        vector that is not finite (or a vector of zeros), is reported as failed. InputError for a table with an unknown
+        column, without `sample_id` or `doc_digest`, or with one id twice; ConfigError(kind="index_schema") when a
+        column's type is not the index's.
+        """
+        ...
+
+    def delete(self, sample_ids: Sequence[str]) -> int:
+        """Remove documents; the number that were there."""
+        ...
+
+    def count(self, filter: Filter | None = None) -> int:
+        """How many documents the filter selects."""
+        ...
+
+    def get(self, sample_ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """The documents of these ids, in this order, unknown ids left out; vectors only when named in `columns`."""
+        ...
+
+    def digests(self) -> pa.Table:
+        """`sample_id` and `doc_digest` of every document, in order of sample id."""
+        ...
+
+    def query(self, query: Query) -> Page:
+        """One page. With `nearest`, exactly `limit` hits whenever so many samples with a vector pass the filter.
+
+        A page follows the one before by order and sample id, so that samples written in between are neither repeated
+        nor do they push others out. InputError: unknown field, space or cursor.
+        """
+        ...
+
+    def aggregate(
+        self, field: str, kind: AggregateKind | None = None, filter: Filter | None = None, size: int = 20
+    ) -> Aggregate:
+        """At most `size` buckets of a field over the samples the filter selects.
+
+        terms: the most frequent values (of a list: each of its values), ties in order of value. histogram: intervals
+        of equal width from the least to the greatest value. date: the hours, days, months or years (the finest of
+        which at most `size` hold a sample; else the latest years) that hold one. None: the kind that suits the field.
+        """
+        ...
+
+    def position(self) -> dict[str, Any]:
+        """What the index was projected from, as last set; empty when never."""
+        ...
+
+    def set_position(self, position: Mapping[str, Any]) -> None:
+        """Record what the documents written so far were projected from (JSON values)."""
+        ...
+
+    def reset(self, fields: Fields, spaces: Mapping[str, int]) -> None:
+        """Drop everything and start empty, with these fields and embedding spaces (dimensions by name)."""
+        ...
+
+    def compact(self) -> None:
+        """Merge small pieces, bring text indexes up to date, and free what old versions hold."""
+        ...
