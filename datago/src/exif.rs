@@ -10,34 +10,51 @@ pub fn orientation(block: &[u8]) -> u8 {
 }
 
 fn read(tiff: &[u8]) -> Option<u8> {
-    let little = match tiff.get(..2)? {
-        b"II" => true,
-        b"MM" => false,
-        _ => return None,
-    };
-    let u16_at = |at: usize| -> Option<u16> {
-        let raw = <[u8; 2]>::try_from(tiff.get(at..at.checked_add(2)?)?).ok()?;
-        Some(if little { u16::from_le_bytes(raw) } else { u16::from_be_bytes(raw) })
-    };
-    let u32_at = |at: usize| -> Option<u32> {
-        let raw = <[u8; 4]>::try_from(tiff.get(at..at.checked_add(4)?)?).ok()?;
-        Some(if little { u32::from_le_bytes(raw) } else { u32::from_be_bytes(raw) })
-    };
-    if u16_at(2)? != 42 {
-        return None;
-    }
-    let directory = u32_at(4)? as usize;
-    for entry in 0..usize::from(u16_at(directory)?) {
-        let at = directory.checked_add(2 + 12 * entry)?;
-        if u16_at(at)? == ORIENTATION {
-            return match (u16_at(at + 2)?, u32_at(at + 4)?) {
-                (3, 1) => u8::try_from(u16_at(at + 8)?).ok(),
-                (4, 1) => u8::try_from(u32_at(at + 8)?).ok(),
-                _ => None,
-            };
+    let tag = Tag::find(tiff, ORIENTATION)?;
+    u8::try_from(tag.value).ok()
+}
+
+/// A tag of the first directory that holds one whole number.
+pub struct Tag {
+    /// Where the number stands, from the start of the block.
+    pub at: usize,
+    pub value: u32,
+    pub little: bool,
+}
+
+impl Tag {
+    pub fn find(tiff: &[u8], wanted: u16) -> Option<Tag> {
+        let little = match tiff.get(..2)? {
+            b"II" => true,
+            b"MM" => false,
+            _ => return None,
+        };
+        let u16_at = |at: usize| -> Option<u16> {
+            let raw = <[u8; 2]>::try_from(tiff.get(at..at.checked_add(2)?)?).ok()?;
+            Some(if little { u16::from_le_bytes(raw) } else { u16::from_be_bytes(raw) })
+        };
+        let u32_at = |at: usize| -> Option<u32> {
+            let raw = <[u8; 4]>::try_from(tiff.get(at..at.checked_add(4)?)?).ok()?;
+            Some(if little { u32::from_le_bytes(raw) } else { u32::from_be_bytes(raw) })
+        };
+        if u16_at(2)? != 42 {
+            return None;
         }
+        let directory = u32_at(4)? as usize;
+        for entry in 0..usize::from(u16_at(directory)?) {
+            let start = directory.checked_add(2 + 12 * entry)?;
+            if u16_at(start)? == wanted {
+                let at = start + 8;
+                let value = match (u16_at(start + 2)?, u32_at(start + 4)?) {
+                    (3, 1) => u32::from(u16_at(at)?),
+                    (4, 1) => u32_at(at)?,
+                    _ => return None,
+                };
+                return Some(Tag { at, value, little });
+            }
+        }
+        None
     }
-    None
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn verdict(cause: DecodingError) -> Failure {
         other => {
             let text = other.to_string();
             // The GIF decoder has no variant for an early end, only words.
-            if text.contains("unexpected EOF") || text.contains("end of file") {
+            if text.to_lowercase().contains("unexpected end of file") {
                 return Failure::truncated("The data ends before the first frame does.");
             }
             Failure::corrupt(format!("The GIF data is damaged ({text})."))

@@ -7,19 +7,38 @@ use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
 use super::{Format, Header, Limits};
+use crate::exif::Tag as Entry;
 use crate::picture::{Layout, Picture};
 use crate::reason::{Failure, Verdict};
 
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
-fn open(data: &[u8]) -> Verdict<(Reader<'_>, ColorType)> {
+const PHOTOMETRIC: u16 = 262;
+const BLACK_IS_ZERO: u16 = 1;
+const PALETTE: u32 = 3;
+
+/// The decoder refuses palettes. A palette picture that calls itself grey decodes to its indices, so that is what
+/// it gets to see: a copy with one number changed. `None` for every other picture.
+fn as_grey(data: &[u8]) -> Option<Vec<u8>> {
+    let tag = Entry::find(data, PHOTOMETRIC).filter(|tag| tag.value == PALETTE)?;
+    let mut copy = data.to_vec();
+    let number = if tag.little { BLACK_IS_ZERO.to_le_bytes() } else { BLACK_IS_ZERO.to_be_bytes() };
+    copy.get_mut(tag.at..tag.at + 2)?.copy_from_slice(&number);
+    Some(copy)
+}
+
+fn open(data: &[u8], palette: bool) -> Verdict<(Reader<'_>, ColorType)> {
     let mut decoder = Decoder::new(Cursor::new(data)).map_err(verdict)?;
-    let kind = decoder.colortype().map_err(verdict)?;
+    let kind = match decoder.colortype().map_err(verdict)? {
+        ColorType::Gray(bits) if palette => ColorType::Palette(bits),
+        other => other,
+    };
     Ok((decoder, kind))
 }
 
 pub fn probe(data: &[u8]) -> Verdict<Header> {
-    let (mut decoder, kind) = open(data)?;
+    let grey = as_grey(data);
+    let (mut decoder, kind) = open(grey.as_deref().unwrap_or(data), grey.is_some())?;
     let (width, height) = decoder.dimensions().map_err(verdict)?;
     let orientation = decoder.find_tag_unsigned::<u16>(Tag::Orientation).ok().flatten().unwrap_or(1);
     let orientation = if (1..=8).contains(&orientation) { orientation as u8 } else { 1 };
@@ -38,7 +57,8 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
 }
 
 pub fn decode(data: &[u8], header: &Header, limits: Limits) -> Verdict<Picture> {
-    let (decoder, kind) = open(data)?;
+    let grey = as_grey(data);
+    let (decoder, kind) = open(grey.as_deref().unwrap_or(data), grey.is_some())?;
     let bytes = usize::try_from(limits.max_pixels.saturating_mul(8)).unwrap_or(usize::MAX);
     let mut room = TiffLimits::default();
     room.decoding_buffer_size = bytes;
