@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
+from refinery.batches import Batches
+from refinery.blobs import blob_key
 from refinery.errors import InputError, TransientError
 from refinery.store import ObjectStore
 
@@ -34,29 +33,13 @@ class Unread:
 
 
 def batch_samples(store: ObjectStore, batch: str) -> list[Sample]:
-    """The samples of a landed batch, one each, sorted by id. InputError(kind="no_such_batch") when there is none."""
-    try:
-        data = store.get(f"batches/{batch}/manifest.parquet")
-    except InputError as error:
-        if error.kind != "no_such_object":
-            raise
-        raise InputError(
-            f"There is no batch {batch!r} in the store: land it first (`refinery ingest`).",
-            kind="no_such_batch",
-        ) from None
-    table = pq.read_table(io.BytesIO(data), columns=["sample_id", "bytes", "stored"])
+    """The samples of a landed batch, one each, sorted by id. InputError(kind="no_such_batch") when it has not landed."""
+    origins = Batches(store).origins([batch], ["sample_id", "bytes", "stored"])
     samples: dict[str, Sample] = {}
-    for sample_id, size, stored in zip(
-        *(table[name].to_pylist() for name in table.column_names), strict=True
-    ):
+    for sample_id, size, stored in zip(*(column.to_pylist() for column in origins.columns), strict=True):
         known = samples.get(sample_id)
         samples[sample_id] = Sample(sample_id, size, stored or (known is not None and known.stored))
     return [samples[sample_id] for sample_id in sorted(samples)]
-
-
-def blob_key(sample_id: str) -> str:
-    """The object key of a sample's bytes."""
-    return f"blobs/{sample_id[:2]}/{sample_id[2:4]}/{sample_id}"
 
 
 def chunks(samples: list[Sample]) -> Iterator[list[Sample]]:

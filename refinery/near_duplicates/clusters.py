@@ -1,0 +1,55 @@
+"""The near-duplicates step, and its clusters as everybody reads them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refinery.config import NearDuplicateSettings
+from refinery.errors import InputError
+from refinery.facts import Step
+from refinery.near_duplicates.state import CLUSTERS, State
+from refinery.store import ObjectStore
+
+CODE_VERSION = 1
+MIN_CONTRAST = 0.02
+MIN_ENTROPY = 2.0
+COLUMNS = pa.schema([("pixels", pa.bool_()), ("vector", pa.bool_())])
+
+
+def near_duplicates_step(
+    settings: NearDuplicateSettings, inspect_step: Step, embed_step: Step | None
+) -> Step:
+    """The near-duplicates step over these facts; without `embed_step` embeddings take no part."""
+    params = {
+        "phash_distance": settings.phash_distance,
+        "cosine": settings.cosine,
+        "min_contrast": MIN_CONTRAST,
+        "min_entropy": MIN_ENTROPY,
+        "inspect": inspect_step.key,
+        "embed": embed_step.key if embed_step else None,
+    }
+    return Step("near_duplicates", CODE_VERSION, params, columns=COLUMNS)
+
+
+def read_clusters(store: ObjectStore, step: Step) -> pa.Table:
+    """The clusters of two samples or more: sample_id, cluster (its smallest sample id), size; sorted by sample id."""
+    state = State(store, step)
+    while True:
+        head, _ = state.head()
+        table = state.load((head.clusters,) if head.clusters else (), CLUSTERS)
+        if table is not None:
+            return table
+
+
+def members(store: ObjectStore, step: Step, sample_id: str) -> list[str]:
+    """The samples of the cluster that `sample_id` is in, sorted. InputError when it has no near-duplicates."""
+    table = read_clusters(store, step)
+    mine = table.filter(pc.equal(table["sample_id"], sample_id))["cluster"]
+    if len(mine) == 0:
+        raise InputError(
+            f"Sample {sample_id} is in no near-duplicate cluster: nothing is close to it, or it was not compared yet.",
+            kind="no_cluster",
+        )
+    found: list[str] = table.filter(pc.equal(table["cluster"], mine[0]))["sample_id"].to_pylist()
+    return found
