@@ -13,6 +13,7 @@ from refinery import accounting
 from refinery.batches import Batches
 from refinery.config import FILE_NAME, Settings, load_settings
 from refinery.diffs import Differ, SnapshotDiff
+from refinery.digests import digest
 from refinery.documents import DocumentBuilder, Steps
 from refinery.errors import ConfigError, InputError
 from refinery.explain import Explainer, Explanation
@@ -140,8 +141,9 @@ class Refinery:
     @property
     def scratch(self) -> Path:
         """A folder for what may be thrown away at any time."""
-        folder = Path(tempfile.gettempdir()) / f"refinery-{getpass.getuser()}" / self.path.name
-        folder.mkdir(parents=True, exist_ok=True)
+        name = digest(str(self.path).encode())[:16]
+        folder = Path(tempfile.gettempdir()) / f"refinery-{getpass.getuser()}" / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
     # The ledger
