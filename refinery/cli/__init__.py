@@ -1,0 +1,78 @@
+"""`refinery`, the command line: the library's own calls, with words for people and JSON for machines.
+
+Exit codes: 0 done · 2 the command line is wrong · 3 fix the input · 4 fix the config · 5 retry · 6 conflict ·
+7 damaged data. Errors that refinery does not raise on purpose are shown whole, never hidden.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refinery.cli import (
+    bronze,
+    doctor,
+    explain,
+    fields,
+    flags,
+    gold,
+    policy,
+    projects,
+    search,
+    show,
+    snapshots,
+)
+from refinery.cli.session import Session
+from refinery.errors import RefineryError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for part in (projects, bronze, gold, search, show, flags, explain, fields, doctor):
+    app.add_typer(part.app)
+app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
+app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    session = Session()
+    try:
+        app(args=arguments, obj=session, prog_name="refinery")
+    except RefineryError as error:
+        session.out.error(error)
+        sys.exit(error.exit_code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"refinery {version('image-refinery')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    project: Annotated[
+        Path, typer.Option("--project", metavar="DIR", help="The project's folder (it holds refinery.yaml).")
+    ] = Path(),
+    version: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Raw pictures in, training-ready reproducible datasets out, every sample explained."""
+    ctx.ensure_object(Session).folder = project

@@ -1,0 +1,5 @@
+"""`python -m refinery.cli`: the same as `refinery`."""
+
+from refinery.cli import main
+
+main()

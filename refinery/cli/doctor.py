@@ -1,0 +1,162 @@
+"""The command that looks for what is wrong: doctor."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import typer
+
+from refinery.cli.output import Line, line
+from refinery.cli.session import Json, Session, start
+from refinery.errors import ConfigError, CorruptionError, RefineryError, TransientError
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: whether it is well, what was found, and how to mend it. `exit_code` is that of the error's group."""
+
+    check: str
+    state: Literal["ok", "attention", "broken"]
+    found: str
+    fix: str = ""
+    exit_code: int = 0
+
+
+@app.command()
+def doctor(ctx: typer.Context, as_json: Json = False) -> None:
+    """Look for what is wrong, with a fix for each finding. Exit code 7 when data is damaged."""
+    session = start(ctx, as_json)
+    findings = list(_examine(session))
+    code = max(f.exit_code for f in findings)
+    document = {
+        "ok": code == 0,
+        "checks": [{k: v for k, v in asdict(f).items() if k != "exit_code"} for f in findings],
+    }
+    session.out.show(document, lambda: _lines(findings))
+    if code:
+        raise typer.Exit(code)
+
+
+def _examine(session: Session) -> Iterator[Finding]:
+    """Every check in turn; without a project nothing else can be looked at."""
+    opened = _check("project", lambda: _project(session), "`refinery init DIR` makes a project")
+    yield opened
+    if opened.state == "broken":
+        return
+    checks: list[tuple[str, Callable[[Session], Finding | str], str]] = [
+        ("store", _store, "make the store's folder writable, with space left on its disk"),
+        ("ledger", _ledger, "restore the named segment from a backup: the ledger is truth"),
+        (
+            "accounting",
+            _accounting,
+            "delete states/head.json in the store and `refinery run`: verdicts are computed anew",
+        ),
+        ("snapshots", _snapshots, "restore the named objects from a backup, or freeze a new version"),
+        ("datago", _datago, "`make build` compiles it"),
+        ("embedder", _embedder, "see `embedder:` in refinery.yaml"),
+        ("code location", _code_location, "see `code_location:` in refinery.yaml"),
+        ("index", _index, "`refinery rebuild-index` makes it again from the store"),
+    ]
+    for name, look, fix in checks:
+        yield _check(name, lambda look=look: look(session), fix)  # type: ignore[misc]
+
+
+def _check(name: str, look: Callable[[], Finding | str], fix: str) -> Finding:
+    try:
+        found = look()
+    except RefineryError as error:
+        return Finding(name, "broken", str(error), fix, error.exit_code)
+    except ImportError as error:
+        return Finding(name, "broken", str(error), fix, ConfigError.exit_code)
+    except OSError as error:
+        return Finding(name, "broken", str(error), fix, TransientError.exit_code)
+    except (ValueError, KeyError, TypeError) as error:
+        return Finding(name, "broken", f"cannot be read: {error!r}", fix, CorruptionError.exit_code)
+    return found if isinstance(found, Finding) else Finding(name, "ok", found)
+
+
+def _project(session: Session) -> str:
+    project = session.project
+    return f"{project.path}, policy {project.policy.name}"
+
+
+def _store(session: Session) -> str:
+    store, key = session.project.store, f"doctor/{uuid.uuid4().hex}"
+    store.put_if_absent(key, b"")
+    store.delete(key)
+    return f"{store.root} can be written"
+
+
+def _ledger(session: Session) -> str:
+    segments = session.project.ledger.verify()
+    return f"{segments:,} segments in an unbroken chain, {session.project.ledger.offset:,} events"
+
+
+def _accounting(session: Session) -> Finding | str:
+    from refinery.accounting import audit
+
+    project = session.project
+    counts = audit(project.store, project.batches)
+    text = f"{counts['seen']:,} seen = {counts['gold']:,} gold + {counts['held']:,} held + {counts['pending']:,} pending"
+    status = project.status()
+    if status.stale or status.staged:
+        return Finding("accounting", "attention", f"{text}; verdicts are behind", "`refinery run`")
+    return text
+
+
+def _snapshots(session: Session) -> Finding | str:
+    snapshots = session.project.snapshots
+    damaged = [f"{s.ref}: {text}" for s in snapshots.all() for text in snapshots.verify(s, blobs=False)]
+    if damaged:
+        raise CorruptionError("; ".join(damaged), kind="damaged_snapshot")
+    return f"{len(snapshots.all()):,} with their roots (`refinery snapshot verify REF` reads every blob and shard too)"
+
+
+def _datago(_session: Session) -> str:
+    import datago
+
+    return f"built, {len(datago.__all__)} public names"
+
+
+def _embedder(session: Session) -> str:
+    embedder = session.project.embedder()
+    return f"{embedder.name}, weights {embedder.model_digest[:16]}"
+
+
+def _code_location(session: Session) -> str:
+    from refinery.cli.gold import code_location
+
+    name = session.project.settings.code_location
+    code_location(name)
+    return name
+
+
+def _index(session: Session) -> Finding | str:
+    """Compare the index with truth, document by document."""
+    project = session.project
+    if not (project.path / project.settings.index.path).is_dir():
+        return Finding(
+            "index", "attention", "there is none yet", "`refinery run` or `refinery rebuild-index`"
+        )
+    documents = project.projector.documents()
+    truth = dict(zip(documents["sample_id"].to_pylist(), documents["doc_digest"].to_pylist(), strict=True))
+    rows = project.index.digests()
+    found = dict(zip(rows["sample_id"].to_pylist(), rows["doc_digest"].to_pylist(), strict=True))
+    other = sum(1 for i, d in found.items() if i in truth and truth[i] != d)
+    text = f"{len(found):,} documents; {len(truth.keys() - found.keys()):,} missing, {other:,} not as they should be, {len(found.keys() - truth.keys()):,} too many"
+    if found == truth:
+        return f"{len(found):,} documents, all as the store says"
+    return Finding("index", "attention", text, "`refinery run`, or `refinery rebuild-index`")
+
+
+def _lines(findings: list[Finding]) -> Iterator[Line]:
+    styles = {"ok": "green", "attention": "yellow", "broken": "bold red"}
+    for finding in findings:
+        yield line((f"{finding.state:10}", styles[finding.state]), f"{finding.check:14}{finding.found}")
+        if finding.fix:
+            yield f"{'':24}fix: {finding.fix}"

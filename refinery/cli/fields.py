@@ -1,0 +1,115 @@
+"""Commands about the fields: the catalogue, and registering attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from refinery.cli.output import Line, line, safe, table
+from refinery.cli.session import ActorName, As, Json, Session, start
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+app = typer.Typer()
+fields = typer.Typer(invoke_without_command=True, help="The fields that filters speak of; add attributes.")
+app.add_typer(fields, name="fields")
+_EXAMPLES = 3
+
+
+@fields.callback()
+def catalogue(ctx: typer.Context, as_json: Json = False) -> None:
+    """The fields that filters speak of: name, type, meaning, how many samples have them, examples."""
+    if ctx.invoked_subcommand is not None:
+        return
+    session = start(ctx, as_json)
+    document = _catalogue(session)
+    session.out.show(document, lambda: _lines(document))
+
+
+@fields.command()
+def add(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and _.")],
+    type_: Annotated[
+        Literal["string", "text", "integer", "number", "boolean", "date", "string_list", "json"],
+        typer.Option("--type", help="text is tokenized for full-text search; json is stored and shown only."),
+    ],
+    description: Annotated[str, typer.Option("--description", help="What it means, in one sentence.")] = "",
+    actor: ActorName = None,
+    as_: As = "person",
+    as_json: Json = False,
+) -> None:
+    """Register an attribute. Values kept aside under this name join in at the next run."""
+    from refinery.fields import Field, FieldType
+
+    session = start(ctx, as_json)
+    field = Field(name, FieldType(type_), description)
+    event = session.project.register_field(field, session.actor(actor, as_))
+    document = {"name": name, "type": type_, "description": description, "event": event.id}
+    session.out.show(document, lambda: [line((name, "bold"), f" is registered as {type_}.")])
+
+
+def _catalogue(session: Session) -> dict[str, Any]:
+    project = session.project
+    known = project.fields
+    documents = project.projector.documents() if project.batches.landed() else known.schema().empty_table()
+    return {
+        "samples": documents.num_rows,
+        "fields": [
+            {
+                "name": field.name,
+                "type": field.type.value,
+                "description": field.description,
+                "builtin": field.builtin,
+                **_filling(documents[field.name]),
+            }
+            for field in known.values()
+        ],
+    }
+
+
+def _filling(column: pa.ChunkedArray) -> dict[str, Any]:
+    """How many samples have a value, and the most frequent values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_list(column.type):
+        has = pc.greater(pc.fill_null(pc.list_value_length(column), 0), 0)
+        values = pc.list_flatten(column)
+    else:
+        has, values = pc.is_valid(column), column.drop_null()
+    filled = int(pc.sum(has).as_py() or 0)
+    counts = [(str(v["values"]), v["counts"], v["values"]) for v in pc.value_counts(values).to_pylist()]
+    frequent = sorted(counts, key=lambda item: (-item[1], item[0]))[:_EXAMPLES]
+    return {
+        "filled": filled,
+        "fill_rate": filled / len(column) if len(column) else 0.0,
+        "examples": [value for _, _, value in frequent],
+    }
+
+
+def _lines(document: dict[str, Any]) -> Iterator[Line]:
+    yield f"{len(document['fields'])} fields, {document['samples']:,} samples"
+    yield table(
+        ["field", "type", "filled", "meaning", "examples"],
+        (
+            [
+                field["name"] if field["builtin"] else f"{field['name']} *",
+                field["type"],
+                f"{field['fill_rate']:.0%}",
+                field["description"],
+                ", ".join(_short(value) for value in field["examples"]),
+            ]
+            for field in document["fields"]
+        ),
+        right=["filled"],
+    )
+    yield "* attributes; `refinery fields add NAME --type TYPE` registers another."
+
+
+def _short(value: object) -> str:
+    text = safe(f"{value:.4g}" if isinstance(value, float) else value)
+    return text if len(text) <= 24 else f"{text[:23]}…"

@@ -1,0 +1,228 @@
+"""Commands about a project as a whole: init, status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from refinery.cli.output import Line, counted, line, table
+from refinery.cli.session import Json, Session, start
+from refinery.config import FILE_NAME, EmbedderSettings
+from refinery.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from refinery.accounting import Status
+
+app = typer.Typer()
+
+Kind = Literal["open_clip", "efficientnet_lite0"]
+_NO_TEXT = (
+    "efficientnet_lite0 sees pictures only: near-duplicates, `search --like` and clusters work, "
+    "`search --like-text` (by meaning) does not"
+)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The embedder a new project is given, and why."""
+
+    kind: Kind
+    model: str
+    pretrained: str | None
+    checkpoint: Path | None
+    why: str
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder to make a project; created if needed.")
+    ],
+    embedder: Annotated[
+        Literal["auto", "open_clip", "efficientnet_lite0"],
+        typer.Option(
+            "--embedder", help="auto: open_clip when its weights can be had, else the offline model."
+        ),
+    ] = "auto",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="open_clip architecture.", show_default=False),
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option("--pretrained", metavar="TAG", help="open_clip weights by tag.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="open_clip weights in a local file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a folder a project (writes refinery.yaml and policy.yaml)."""
+    from refinery.project import Refinery
+
+    session = start(ctx, as_json)
+    if (folder / FILE_NAME).exists():
+        raise InputError(
+            f"{folder} is a refinery project already: it has a {FILE_NAME}.", kind="project_exists"
+        )
+    choice = _choose(session, folder, embedder, model, pretrained, checkpoint)
+    project = Refinery.create(folder, _config(choice))
+    document = {
+        "project": str(project.path),
+        "embedder": project.settings.embedder.model_dump(mode="json"),
+        "why": choice.why,
+        "text_search": choice.kind == "open_clip",
+        "files": [str(project.path / FILE_NAME), str(project.path / project.settings.policy)],
+    }
+    session.out.show(document, lambda: _init_lines(document, folder))
+
+
+@app.command()
+def status(ctx: typer.Context, as_json: Json = False) -> None:
+    """Where it stands: seen = gold + held + pending."""
+    session = start(ctx, as_json)
+    found = session.project.status()
+    session.out.show(found.to_json(), lambda: _status_lines(found))
+
+
+def _choose(
+    session: Session,
+    folder: Path,
+    asked: str,
+    model: str | None,
+    pretrained: str | None,
+    checkpoint: Path | None,
+) -> _Choice:
+    """The embedder to configure; explicit choices are checked by describing the model."""
+    from refinery.embedders import make_embedder
+
+    names_weights = model is not None or pretrained is not None or checkpoint is not None
+    if asked == "efficientnet_lite0":
+        if names_weights:
+            raise InputError(
+                "--model, --pretrained and --checkpoint belong to --embedder open_clip.", kind="bad_embedder"
+            )
+        _describe(EmbedderSettings(kind="efficientnet_lite0"), folder)
+        return _Choice("efficientnet_lite0", "", None, None, "asked for")
+    defaults = EmbedderSettings()
+    settings = EmbedderSettings(
+        model=model or defaults.model,
+        pretrained=pretrained or (None if checkpoint else defaults.pretrained),
+        checkpoint=checkpoint.absolute() if checkpoint else None,
+    )
+    chosen = _Choice("open_clip", settings.model, settings.pretrained, settings.checkpoint, "asked for")
+    if asked == "open_clip" or names_weights:
+        _describe(settings, folder)
+        return chosen
+    session.out.note(f"Looking for the weights of {make_embedder(settings, folder).name} …")
+    try:
+        _describe(settings, folder)
+    except ConfigError as error:
+        if error.kind not in ("model_unavailable", "missing_package"):
+            raise
+        _describe(EmbedderSettings(kind="efficientnet_lite0"), folder)
+        return _Choice("efficientnet_lite0", "", None, None, str(error))
+    return _Choice("open_clip", settings.model, settings.pretrained, None, "its weights can be had")
+
+
+def _describe(settings: EmbedderSettings, folder: Path) -> None:
+    """Find the model and its weights (fetching a tag's); ConfigError when that fails."""
+    from refinery.embedders import make_embedder
+
+    folder.mkdir(parents=True, exist_ok=True)
+    embedder = make_embedder(settings, folder.absolute())
+    assert embedder.dimension
+    assert embedder.model_digest
+
+
+def _config(choice: _Choice) -> str:
+    """refinery.yaml of a new project."""
+    import yaml
+
+    if choice.kind == "efficientnet_lite0":
+        embedder = (
+            "embedder:\n  kind: efficientnet_lite0   # pictures only: no search by meaning from words\n"
+        )
+        embedder += "# With a model hub in reach, or a checkpoint at hand, name an open_clip model instead:\n"
+        embedder += "# embedder: {kind: open_clip, model: ViT-B-32, pretrained: datacomp_xl_s13b_b90k}\n"
+    else:
+        settings: dict[str, Any] = {
+            "kind": "open_clip",
+            "model": choice.model,
+            "pretrained": choice.pretrained,
+        }
+        if choice.checkpoint:
+            settings["checkpoint"] = str(choice.checkpoint)
+        embedder = yaml.safe_dump({"embedder": settings}, sort_keys=False, allow_unicode=True)
+    return f"""\
+# A refinery project. Unknown keys are errors; paths are relative to this file.
+
+# Truth: raw bytes, batches, facts, the ledger, verdicts, snapshots and exports.
+store: {{kind: local, path: store}}
+# What search reads. It can be deleted at any time: `refinery rebuild-index` makes it again from the store.
+index: {{kind: lancedb, path: index}}
+
+# The model that embeds pictures; its weights' digest is in every fact. Another model is another step: run again.
+{embedder}
+# When two samples are near-duplicates; policy.yaml decides what becomes of them.
+near_duplicates: {{phash_distance: 6, cosine: 0.97}}
+
+# Caps of the inspection: larger files are not kept, larger pictures are not decoded.
+inspect: {{max_bytes: 268435456, max_pixels: 178956970}}
+
+# Rules that hold samples back. `refinery policy try FILE` shows what another one would change.
+policy: policy.yaml
+
+# Folders that the Dagster sensor watches (`refinery ingest` needs no entry here).
+sources: []
+#  - {{name: mine, kind: folder, path: ../pictures}}
+
+# What `refinery run` freezes and exports: a filter over gold (null: all of it), and recipes for shards.
+datasets: {{}}
+#  train:
+#    filter: "min_side >= 512"
+#    exports:
+#      - {{format: webdataset, size: bucket, side: 512, patch: 16}}
+"""
+
+
+def _init_lines(document: dict[str, Any], folder: Path) -> Iterator[Line]:
+    yield line(("Made a project in ", "bold"), document["project"])
+    for path in document["files"]:
+        yield f"  {path}"
+    embedder = document["embedder"]
+    if embedder["kind"] == "open_clip":
+        weights = embedder["checkpoint"] or embedder["pretrained"]
+        yield f"Embedder: open_clip {embedder['model']}, {weights} ({document['why']})."
+    else:
+        yield line(("Embedder: efficientnet_lite0, the offline model. ", "yellow"), f"{_NO_TEXT}.")
+        if document["why"] != "asked for":
+            yield f"  Why: {document['why']}"
+    yield f"Next: refinery --project {folder} ingest FOLDER --source NAME"
+
+
+def _status_lines(status: Status) -> Iterator[Line]:
+    held = sum(status.held.values())
+    yield line(
+        (f"{status.seen:,} seen", "bold"),
+        " = ",
+        (f"{status.gold:,} gold", "green"),
+        " + ",
+        (f"{held:,} held", "yellow"),
+        " + ",
+        (f"{status.pending:,} pending", "cyan"),
+    )
+    if status.held:
+        rows = sorted(status.held.items(), key=lambda item: (-item[1], item[0]))
+        yield table(["held because", "samples"], ([r, f"{n:,}"] for r, n in rows), right=["samples"])
+    counts = {"origins": status.origins, "landed batches": status.batches, "staged batches": status.staged}
+    yield f"{counted(counts)}; {status.unreadable:,} unreadable"
+    yield f"ledger at offset {status.ledger_offset:,}"
+    yield f"policy {status.policy or 'none applied yet'}"
+    yield f"root   {status.root}"
+    if status.stale or status.staged:
+        yield line(("Verdicts are behind: ", "yellow"), "`refinery run` brings them up to date.")

@@ -1,0 +1,234 @@
+"""The command that finds samples: search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refinery.cli.output import Line, heading, line, table
+from refinery.cli.session import Json, Session, start
+from refinery.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from refinery.search import SearchResult
+
+app = typer.Typer()
+_ORDERS = "--sort, --random, --text, --like, --like-text and --like-file"
+
+
+@app.command()
+def search(
+    ctx: typer.Context,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="FILTER", help="SQL WHERE over `refinery fields`.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="WORDS", help="Words in captions and other text fields.")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="ID", help="Pictures that look like a sample.")
+    ] = None,
+    like_text: Annotated[
+        str | None,
+        typer.Option("--like-text", metavar="WORDS", help="Pictures that show what the words mean."),
+    ] = None,
+    like_file: Annotated[
+        Path | None, typer.Option("--like-file", metavar="FILE", help="Pictures that look like one on disk.")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="FIELD[:desc]", help="Order by a field.")
+    ] = None,
+    random: Annotated[
+        int | None, typer.Option("--random", metavar="SEED", help="In random order, the same for a seed.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many hits, or groups.")] = 20,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", help="Go on after the page that named this cursor.")
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help="Only how many match the filter.")] = False,
+    group_by: Annotated[
+        str | None, typer.Option("--group-by", metavar="FIELD", help="Count by the values of a field.")
+    ] = None,
+    space: Annotated[str, typer.Option("--space", help="The embedding space of --like….")] = "default",
+    as_json: Json = False,
+) -> None:
+    """Find samples by filter, words or likeness. --where combines with every order."""
+    from refinery.search import SearchRequest, vector_of
+    from refinery.search import search as find
+
+    session = start(ctx, as_json)
+    _check_orders(sort, random, text, like, like_text, like_file, counting=count or group_by is not None)
+    index = _index(session)
+    project = session.project
+    if count or group_by is not None:
+        _count(session, where, group_by, limit)
+        return
+    if like is not None:
+        sample = project.resolve(like)
+        vector = vector_of(index, sample, space)
+        where = _but_not(session, where, sample)
+    elif like_text is not None:
+        vector = _row(project.embedder(space).embed_text([like_text]))
+    elif like_file is not None:
+        vector = _picture(session, like_file, space)
+    else:
+        vector = None
+    request = SearchRequest(
+        filter=where,
+        text=text,
+        vector=vector,
+        space=space,
+        sort=_sort(sort),
+        seed=random,
+        limit=limit,
+        cursor=cursor,
+    )
+    result = find(index, project.fields, request)
+    document = {
+        "hits": [asdict(hit) for hit in result.hits],
+        "cursor": result.cursor,
+        "filter": result.filter.text if result.filter else None,
+    }
+    session.out.show(document, lambda: _lines(result))
+
+
+def _check_orders(*orders: Any, counting: bool) -> None:
+    given = sum(order is not None for order in orders)
+    if given > 1 or (given and counting):
+        raise InputError(
+            f"Choose one order of {_ORDERS}, and none with --count or --group-by; --where combines with each.",
+            kind="bad_query",
+        )
+
+
+def _index(session: Session) -> Any:
+    """The index, which must be there; a remark when it is behind."""
+    project = session.project
+    if not (project.path / project.settings.index.path).is_dir():
+        raise ConfigError("There is no index yet: `refinery run` makes it.", kind="no_index")
+    if not project.projector.is_current():
+        session.out.note("The index is behind the store: `refinery run` brings it up to date.")
+    return project.index
+
+
+def _count(session: Session, where: str | None, group_by: str | None, limit: int) -> None:
+    from refinery.filter import parse
+
+    project = session.project
+    checked = parse(where, project.fields) if where else None
+    text = checked.text if checked else None
+    if group_by is None:
+        n = project.index.count(checked)
+        session.out.show({"count": n, "filter": text}, lambda: [f"{n:,}"])
+        return
+    found = project.index.aggregate(group_by, filter=checked, size=limit)
+    document = {"field": group_by, **asdict(found), "filter": text}
+    session.out.show(document, lambda: _group_lines(document))
+
+
+def _but_not(session: Session, where: str | None, sample: str) -> str:
+    """`where`, without the sample that the others are compared with."""
+    from refinery.filter import conjunction, parse
+
+    fields = session.project.fields
+    others = parse(f"sample_id != '{sample}'", fields)
+    return conjunction([parse(where, fields) if where else None, others]).text
+
+
+def _picture(session: Session, path: Path, space: str) -> tuple[float, ...]:
+    """The vector of a picture on disk. InputError when it cannot be decoded."""
+    import datago
+
+    embedder, limits = session.project.embedder(space), session.project.settings.inspect
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.", kind="no_such_file")
+    found = datago.inspect(
+        [path],
+        tensor_side=embedder.input.side,
+        tensor_fit=embedder.input.fit,
+        max_bytes=limits.max_bytes,
+        max_pixels=limits.max_pixels,
+    )
+    reason = found.columns["reason"][0]
+    if reason is not None or found.tensors is None:
+        raise InputError(
+            f"{path} is no picture that can be decoded: {reason} ({found.columns['detail'][0]}).",
+            kind="unreadable_picture",
+        )
+    return _row(embedder.embed_images(found.tensors))
+
+
+def _row(vectors: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in vectors[0])
+
+
+def _sort(text: str | None) -> str | None:
+    if text is None:
+        return None
+    field, _, direction = text.partition(":")
+    if direction not in ("", "asc", "desc"):
+        raise InputError(
+            f"--sort {text!r}: write FIELD, FIELD:asc or FIELD:desc.",
+            kind="bad_query",
+        )
+    return f"-{field}" if direction == "desc" else field
+
+
+def _lines(result: SearchResult) -> Iterator[Line]:
+    if not result.hits:
+        yield "No sample matches."
+        return
+    scored = any(hit.score is not None for hit in result.hits)
+    yield table(
+        [
+            "sample",
+            *(["score"] if scored else []),
+            "verdict",
+            "reasons",
+            "size",
+            "format",
+            "caption or place",
+        ],
+        (
+            [
+                hit.sample_id[:12],
+                *([f"{hit.score:.4f}" if hit.score is not None else ""] if scored else []),
+                hit.document["verdict"] or "",
+                ", ".join(hit.document["reasons"] or ()),
+                f"{hit.document['width']}×{hit.document['height']}" if hit.document["width"] else "",
+                hit.document["format"] or "",
+                _title(hit.document),
+            ]
+            for hit in result.hits
+        ),
+        right=["score", "size"],
+    )
+    if result.cursor:
+        yield f"More: the same command with --cursor {result.cursor}"
+
+
+def _title(document: dict[str, Any]) -> str:
+    text = str(document.get("caption") or (document["uri"] or [""])[0])
+    return text if len(text) <= 60 else f"…{text[-59:]}" if not document.get("caption") else f"{text[:59]}…"
+
+
+def _group_lines(document: dict[str, Any]) -> Iterator[Line]:
+    yield heading(document["field"])
+    intervals = any(bucket["end"] is not None for bucket in document["buckets"])
+    yield table(
+        ["from", "to", "samples"] if intervals else ["value", "samples"],
+        (
+            [_value(b["value"]), *([_value(b["end"])] if intervals else []), f"{b['count']:,}"]
+            for b in document["buckets"]
+        ),
+        right=["samples"],
+    )
+    yield line(f"{document['missing']:,} without a value, {document['other']:,} in groups not shown")
+
+
+def _value(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

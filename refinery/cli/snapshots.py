@@ -1,0 +1,158 @@
+"""Commands about snapshots: create, ls, show, diff, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refinery.cli.output import Line, bytes_text, counted, line, table
+from refinery.cli.session import Json, start
+from refinery.errors import CorruptionError
+
+if TYPE_CHECKING:
+    from refinery.diffs import SnapshotDiff
+    from refinery.snapshots import Snapshot
+
+app = typer.Typer(no_args_is_help=True)
+Ref = Annotated[str, typer.Argument(metavar="REF", help="`name@version`, or `name` for the newest one.")]
+_SHOWN = 50
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The dataset's name; its next version is made.")],
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="FILTER", help="Narrow gold; default: the filter in refinery.yaml."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Freeze gold as the next version of a dataset. When nothing differs, the newest version stays the newest."""
+    session = start(ctx, as_json)
+    project = session.project
+    snapshot, new = project.freeze(name, where)
+    if new and (project.path / project.settings.index.path).is_dir():
+        project.project()
+    session.out.show({**_document(snapshot), "new": new}, lambda: _snapshot_lines(snapshot, [], new=new))
+
+
+@app.command("ls")
+def list_(ctx: typer.Context, as_json: Json = False) -> None:
+    """Every snapshot."""
+    session = start(ctx, as_json)
+    found = session.project.snapshots.all()
+    session.out.show({"snapshots": [_document(s) for s in found]}, lambda: _list_lines(found))
+
+
+@app.command()
+def show(ctx: typer.Context, ref: Ref, as_json: Json = False) -> None:
+    """What a snapshot holds, what it was computed from, and its exports."""
+    session = start(ctx, as_json)
+    project = session.project
+    snapshot = project.snapshots.get(ref)
+    exports = [
+        {
+            **{k: index[k] for k in ("recipe", "recipe_digest", "samples", "bytes", "buckets", "prefix")},
+            "shards": len(index["files"]),
+        }
+        for index in project.exporter.exports(snapshot)
+    ]
+    session.out.show({**_document(snapshot), "exports": exports}, lambda: _snapshot_lines(snapshot, exports))
+
+
+@app.command()
+def diff(
+    ctx: typer.Context,
+    old: Ref,
+    new: Ref,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many moves to show.")] = _SHOWN,
+    as_json: Json = False,
+) -> None:
+    """What differs between two snapshots, with the cause of every sample that moved."""
+    session = start(ctx, as_json)
+    found = session.project.diff(old, new)
+    session.out.show(found.to_json(), lambda: _diff_lines(found, limit))
+
+
+@app.command()
+def verify(ctx: typer.Context, ref: Ref, as_json: Json = False) -> None:
+    """Recompute a snapshot's root, and read every blob and shard of it again. Exit code 7 when anything is damaged."""
+    session = start(ctx, as_json)
+    project = session.project
+    snapshot = project.snapshots.get(ref)
+    findings = list(project.verify(snapshot.ref))
+    document = {"ref": snapshot.ref, "root": snapshot.root, "ok": not findings, "findings": findings}
+    session.out.show(document, lambda: _verify_lines(document))
+    if findings:
+        raise typer.Exit(CorruptionError.exit_code)
+
+
+def _document(snapshot: Snapshot) -> dict[str, Any]:
+    return {"ref": snapshot.ref, **snapshot.to_json()}
+
+
+def _list_lines(found: list[Snapshot]) -> Iterator[Line]:
+    if not found:
+        yield "There is no snapshot yet: `refinery snapshot create NAME` freezes gold."
+        return
+    yield table(
+        ["snapshot", "samples", "root", "made", "filter"],
+        (
+            [s.ref, f"{s.count:,}", s.root[:16], s.created_at[:19].replace("T", " "), s.filter or ""]
+            for s in found
+        ),
+        right=["samples"],
+    )
+
+
+def _snapshot_lines(
+    snapshot: Snapshot, exports: list[dict[str, Any]], *, new: bool | None = None
+) -> Iterator[Line]:
+    said = "" if new is None else "  (new)" if new else "  (nothing differs: no new version)"
+    yield line((snapshot.ref, "bold"), f"  {snapshot.count:,} samples{said}")
+    yield f"root           {snapshot.root}"
+    yield f"parent         {snapshot.parent or 'none'}"
+    yield f"filter         {snapshot.filter or 'all of gold'}"
+    yield f"policy         {snapshot.policy}"
+    yield f"ledger offset  {snapshot.ledger_offset:,}"
+    yield f"made           {snapshot.created_at[:19]}"
+    for name, step in snapshot.steps.items():
+        yield f"step           {name} {step['key']}"
+    for export in exports:
+        buckets = f", {counted(export['buckets'])}" if export["recipe"].get("size") == "bucket" else ""
+        yield (
+            f"export         {export['prefix']}: {export['shards']:,} shards, "
+            f"{export['samples']:,} samples, {bytes_text(export['bytes'])}{buckets}"
+        )
+
+
+def _diff_lines(found: SnapshotDiff, limit: int) -> Iterator[Line]:
+    added, removed, changed = (len(found.ids(how)) for how in ("added", "removed", "changed"))
+    yield line(
+        (f"{found.old} → {found.new}", "bold"),
+        f"  {added:,} added, {removed:,} removed, {changed:,} changed",
+    )
+    if not found.moves:
+        yield "They hold the same samples."
+        return
+    yield f"causes: {counted(found.causes)}"
+    for move in found.moves[:limit]:
+        style = {"added": "green", "removed": "red"}.get(move.how, "")
+        yield line((f"  {move.how:8}", style), f"{move.sample_id[:12]}  {move.cause}: {move.sentence}")
+    if len(found.moves) > limit:
+        yield f"  … and {len(found.moves) - limit:,} more (--limit N, or --json for all)"
+
+
+def _verify_lines(document: dict[str, Any]) -> Iterator[Line]:
+    if document["ok"]:
+        yield line(
+            (f"{document['ref']} is whole: ", "green"),
+            f"its root {document['root'][:16]}, every blob and every shard",
+        )
+        return
+    yield line((f"{document['ref']} is damaged", "bold red"))
+    for finding in document["findings"]:
+        yield f"  {finding}"
