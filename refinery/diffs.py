@@ -134,7 +134,7 @@ class Differ:
     def _first_seen(self, sample_id: str) -> str:
         import pyarrow.compute as pc
 
-        origins = self._batches.origins(columns=["sample_id", "source"])
+        origins = self._batches.origins(columns=["sample_id", "source", "batch", "ingested_at"])
         found = origins.filter(pc.equal(origins["sample_id"], sample_id)).sort_by("ingested_at").to_pylist()
         return (
             f"batch {found[0]['batch']} of source {found[0]['source']}" if found else "no batch of this store"

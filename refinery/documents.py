@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class DocumentBuilder:
         self._store = store
         self._batches = batches
         self._facts = facts
-        self._fields = fields
+        self.fields = fields
         self._steps = steps
 
     def describe(self, view: LedgerView, sample_ids: Collection[str] | None = None) -> Described:
@@ -119,9 +120,9 @@ class DocumentBuilder:
             "reasons": [[]] * len(ids),
             "datasets": [[]] * len(ids),
         }
-        for field in self._fields.attributes:
+        for field in self.fields.attributes:
             columns[field.name] = [_stored(field, values.get(field.name)) for values in attributes]
-        schema = self._fields.schema()
+        schema = self.fields.schema()
         table = pa.Table.from_arrays([_column(columns[f.name], f.type) for f in schema], schema=schema)
         return Described(
             table,
@@ -152,9 +153,9 @@ class DocumentBuilder:
     def _registered(self, raw: dict[str, Any]) -> dict[str, Any]:
         known: dict[str, Any] = {}
         for name, value in raw.items():
-            if name in self._fields and not self._fields[name].builtin:
+            if name in self.fields and not self.fields[name].builtin:
                 try:
-                    known[name] = coerce(self._fields[name], value)
+                    known[name] = coerce(self.fields[name], value)
                 except InputError:
                     continue  # kept aside at ingest because it does not fit: it stays aside
         return {name: value for name, value in known.items() if value is not None}
@@ -196,31 +197,26 @@ def state_rows(described: Described, verdicts: Verdicts) -> pa.Table:
 
 def _merge_origins(origins: pa.Table) -> dict[str, list[Any]]:
     """One entry per sample, in order of id, from its origins in order of arrival."""
-    order = [
-        ("sample_id", "ascending"),
-        ("ingested_at", "ascending"),
-        ("batch", "ascending"),
-        ("uri", "ascending"),
-    ]
-    rows = origins.sort_by(order)
-    grouped = rows.group_by("sample_id", use_threads=False).aggregate(
-        [(name, "list") for name in ("source", "batch", "uri", "attributes", "extras", "payloads")]
-        + [("bytes", "min"), ("ingested_at", "min")]
-    )
-    merged: dict[str, list[Any]] = {
-        name: [sorted(set(values)) for values in grouped[f"{name}_list"].to_pylist()]
-        for name in ("source", "batch", "uri")
+    order = [(name, "ascending") for name in ("sample_id", "ingested_at", "batch", "uri")]
+    rows = {
+        name: column.to_pylist()
+        for name, column in zip(origins.column_names, origins.sort_by(order), strict=True)
     }
-    merged["sample_id"] = grouped["sample_id"].to_pylist()
-    merged["bytes"] = grouped["bytes_min"].to_pylist()
-    merged["ingested_at"] = grouped["ingested_at_min"].to_pylist()
-    merged["attributes"] = [
-        list(zip(extras, attributes, strict=True))
-        for extras, attributes in zip(
-            grouped["extras_list"].to_pylist(), grouped["attributes_list"].to_pylist(), strict=True
-        )
-    ]
-    merged["payloads"] = [_merge_payloads(values) for values in grouped["payloads_list"].to_pylist()]
+    ids = rows["sample_id"]
+    starts = [i for i, sample_id in enumerate(ids) if i == 0 or ids[i - 1] != sample_id]
+    runs = list(pairwise([*starts, len(ids)]))
+
+    def per_sample(name: str) -> list[list[Any]]:
+        return [rows[name][start:end] for start, end in runs]
+
+    merged: dict[str, list[Any]] = {
+        name: [sorted(set(values)) for values in per_sample(name)] for name in ("source", "batch", "uri")
+    }
+    for name in ("sample_id", "bytes", "ingested_at"):
+        merged[name] = [rows[name][start] for start in starts]
+    sidecars = zip(per_sample("extras"), per_sample("attributes"), strict=True)
+    merged["attributes"] = [list(zip(extras, attributes, strict=True)) for extras, attributes in sidecars]
+    merged["payloads"] = [_merge_payloads(values) for values in per_sample("payloads")]
     return merged
 
 

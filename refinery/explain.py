@@ -116,7 +116,7 @@ class Explainer:
     def _origins(self, sample_id: str) -> list[dict[str, Any]]:
         import pyarrow.compute as pc
 
-        origins = self._batches.origins(columns=["sample_id", "source", "uri"])
+        origins = self._batches.origins(columns=["sample_id", "source", "uri", "batch", "ingested_at"])
         found: list[dict[str, Any]] = origins.filter(pc.equal(origins["sample_id"], sample_id)).to_pylist()
         return [{**o, "ingested_at": o["ingested_at"].isoformat()} for o in found]
 

@@ -124,8 +124,7 @@ class Refinery:
         """The searchable projection."""
         from refinery.index.lancedb import LanceIndex
 
-        dimensions = {name: e.dimension for name, e in self._embedders.items()}
-        return LanceIndex(self.path / self.settings.index.path, self.fields, dimensions)
+        return LanceIndex(self.path / self.settings.index.path, self.fields)
 
     @property
     def replayer(self) -> Replayer:
@@ -228,8 +227,9 @@ class Refinery:
 
     def rebuild_index(self) -> ProjectionReport:
         """Drop the index and make it again from truth."""
-        self.index.reset()
-        return self.project()
+        projector = self.projector
+        projector.reset()
+        return projector.project()
 
     def explain(self, sample_id: str) -> Explanation:
         """Why a sample is in or out of gold."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from refinery.digests import digest
 from refinery.documents import DocumentBuilder, Steps
+from refinery.errors import CorruptionError
 from refinery.facts import FactStore
 from refinery.index import SampleIndex
 from refinery.ledger import Ledger
@@ -58,9 +59,11 @@ class Projector:
     def project(self) -> ProjectionReport:
         """Compare every document with the index and write those that differ; remove those that no longer exist."""
         position = self._position()
+        if self._index.position().get("steps") != position["steps"]:
+            self.reset()
         documents = self.documents()
         ids = documents["sample_id"].to_pylist()
-        known = self._index.digests()
+        known = dict(zip(*(c.to_pylist() for c in self._index.digests().columns), strict=True))
         stale = [known.get(i) != d for i, d in zip(ids, documents["doc_digest"].to_pylist(), strict=True)]
         gone = sorted(set(known) - set(ids))
         if gone:
@@ -69,6 +72,13 @@ class Projector:
         if self._index.position() != position:
             self._index.set_position(position)
         return ProjectionReport(len(ids), written, len(gone), len(ids) - written, position["ledger_offset"])
+
+    def reset(self) -> None:
+        """Empty the index, with today's fields and embedding spaces."""
+        spaces = {
+            name: step.columns.field("vector").type.list_size for name, step in self._steps.embed.items()
+        }
+        self._index.reset(self._builder.fields, spaces)
 
     def follow_ledger(self) -> ProjectionReport | None:
         """Project only what ledger events since the index's position touched: flags become searchable at once.
@@ -124,7 +134,12 @@ class Projector:
         written = 0
         for chunk in _chunks(documents):
             report = self._index.upsert(self._with_vectors(chunk))
-            report.raise_for_failures()
+            if report.failed:
+                first = report.failed[0]
+                raise CorruptionError(
+                    f"{len(report.failed)} documents do not fit the index; the first is {first.sample_id}: {first.reason}.",
+                    kind="unprojectable",
+                )
             written += chunk.num_rows
         return written
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,13 @@ from refinery.policy import Policy, parse_policy
 from refinery.replay import Replayer
 from refinery.steps.inspect import inspect_step
 from refinery.store import ObjectStore
+
+
+def quick_folder() -> TemporaryDirectory[str]:
+    """A temporary folder in memory where there is one, for suites of many small durable writes."""
+    memory = Path("/dev/shm")
+    return TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
+
 
 POLICY = """
 name: synthetic
@@ -61,7 +71,7 @@ class Synthetic:
         self.ledger, self.batches, self.facts = Ledger(store), Batches(store), FactStore(store)
         inspect = inspect_step(InspectSettings())
         columns = pa.schema([("embedder", pa.string()), ("vector", pa.list_(pa.float32(), 8))])
-        embed = Step("embed", 1, {"model": "synthetic"}, None, columns)
+        embed = Step("embed", 1, {"embedder": "synthetic", "dimension": 8}, None, columns)
         near = near_duplicates_step(NearDuplicateSettings(), inspect, embed)
         self.steps = Steps(inspect, {"default": embed}, near)
         self.policy = self.parse(policy)
@@ -111,7 +121,7 @@ class Synthetic:
         self.cluster()
 
     def cluster(self) -> None:
-        update_clusters(self.store, self.facts, self.batches.landed(), self.steps.near_duplicates)
+        update_clusters(self.store, self.steps.near_duplicates, self.steps.inspect, self.steps.default_embed)
 
 
 def _inspected(sample: Sample) -> dict[str, Any]:

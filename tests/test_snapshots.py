@@ -43,7 +43,9 @@ class Project(Synthetic):
         self.compute(self.land(samples, at), samples)
 
     def flag(self, sample: Sample, kind: str = "reject") -> Event:
-        return self.ledger.append([Event(EventType.FLAG, ANA, sample_id=sample.id, kind=kind, reason="too dark")])[0]
+        return self.ledger.append(
+            [Event(EventType.FLAG, ANA, sample_id=sample.id, kind=kind, reason="too dark")]
+        )[0]
 
     def diff(self, old: Snapshot, new: Snapshot) -> SnapshotDiff:
         return Differ(self.store, self.ledger, self.batches, self.steps).diff(old, new)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from refinery.errors import CorruptionError, InputError
 from refinery.fields import Field, FieldType
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, flag_event, tag_event
 from refinery.store.local import LocalStore
+from tests.synthetic import quick_folder
 
 ANA = Actor(ActorKind.PERSON, "ana")
 MODEL = Actor(ActorKind.MODEL, "blur-net")
@@ -79,7 +79,9 @@ def test_an_unknown_flag_kind_is_refused_with_a_suggestion() -> None:
 
 
 def test_a_registered_field_is_known_until_its_registration_is_undone(ledger: Ledger) -> None:
-    [event] = ledger.append([Event(EventType.FIELD, ANA, kind="score", value={"type": "number", "description": "how good"})])
+    [event] = ledger.append(
+        [Event(EventType.FIELD, ANA, kind="score", value={"type": "number", "description": "how good"})]
+    )
     assert ledger.view().registered_fields() == [Field("score", FieldType.NUMBER, "how good")]
     ledger.undo([event], ANA)
     assert ledger.view().registered_fields() == []
@@ -135,7 +137,7 @@ actions = st.lists(
 @given(actions)
 @settings(max_examples=60, deadline=None)
 def test_what_stands_equals_a_plain_model_of_flags_and_undos(history: list[tuple[str, int, str]]) -> None:
-    with TemporaryDirectory() as folder:
+    with quick_folder() as folder:
         ledger = Ledger(LocalStore(Path(folder)))
         for action, number, kind in history:
             events = ledger.events()
@@ -150,5 +152,9 @@ def test_what_stands_equals_a_plain_model_of_flags_and_undos(history: list[tuple
 
         view = Ledger(LocalStore(Path(folder))).view()
         for number in range(5):
-            expected = [e.id for e in events if e.type is EventType.FLAG and e.sample_id == sample(number) and stands(e)]
+            expected = [
+                e.id
+                for e in events
+                if e.type is EventType.FLAG and e.sample_id == sample(number) and stands(e)
+            ]
             assert [e.id for e in view.standing(sample(number))] == expected

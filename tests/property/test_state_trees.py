@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from refinery.states import tree
 from refinery.states.rows import rows_table
 from refinery.states.tree import EMPTY_NODE, StateTrees
 from refinery.store.local import LocalStore
+from tests.synthetic import quick_folder
 
 
 def row(number: int, verdict: str = "gold") -> dict[str, Any]:
@@ -52,7 +52,7 @@ histories = st.lists(
 def test_any_history_of_updates_ends_in_the_root_of_a_fresh_build(
     history: list[tuple[dict[int, str], set[int]]],
 ) -> None:
-    with TemporaryDirectory() as folder:
+    with quick_folder() as folder:
         trees = StateTrees(LocalStore(Path(folder)))
         root, model = EMPTY_NODE, {}
         for upserts, deletes in history:
@@ -77,7 +77,7 @@ def test_any_history_of_updates_ends_in_the_root_of_a_fresh_build(
 )
 @settings(max_examples=40, deadline=None)
 def test_a_diff_names_exactly_the_rows_that_differ(before: dict[int, str], after: dict[int, str]) -> None:
-    with TemporaryDirectory() as folder:
+    with quick_folder() as folder:
         trees = StateTrees(LocalStore(Path(folder)))
         old = trees.build(rows_table(row(n, v) for n, v in before.items()))
         new = trees.build(rows_table(row(n, v) for n, v in after.items()))
