@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from refinery.digests import canonical_json, digest
+from refinery.digests import canonical_json, digest, digest_json
 from refinery.errors import CorruptionError, InputError
 from refinery.fields import to_utc
 from refinery.sources.entries import Entry
@@ -208,23 +208,18 @@ class Batches:
 
         Raises InputError(kind="no_such_batch"), CorruptionError(kind="damaged_batch") when it is not what the id says.
         """
-        found = self._store.get_with_etag(listing_key(batch))
-        if found is None:
-            raise self._missing(batch, "was not staged")
-        if digest(found[0])[:12] != batch[-12:]:
-            raise CorruptionError(
-                f"Batch {batch!r}: listing.json has the digest {digest(found[0])[:12]}…, not the one in the batch's id.",
-                kind="damaged_batch",
-            )
-        value = json.loads(found[0])
+        value = self._listing(batch)
         entries = tuple(map(Entry.from_json, value["entries"]))
         return Listing(value["source"], value["kind"], value["path"], entries)
 
-    def listings(self, source: str) -> Iterator[Listing]:
-        """The listings of every batch staged for a source, landed or not."""
-        for batch, names in sorted(self._found(source).items()):
-            if "listing.json" in names and source_of(batch) == source:
-                yield self.listing(batch)
+    def listed(self, source: str) -> set[str]:
+        """The digests (`digest_json` of their JSON) of all entries that a source's batches list, landed or not."""
+        return {
+            digest_json(entry)
+            for batch, names in self._found(source).items()
+            if "listing.json" in names and source_of(batch) == source
+            for entry in self._listing(batch)["entries"]
+        }
 
     def origins(self, batches: Iterable[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The origins of landed batches (None: all of them), batch after batch, as a table.
@@ -244,6 +239,18 @@ class Batches:
     def samples(self, batch: str) -> list[str]:
         """The distinct sample ids of a landed batch, in order."""
         return sorted(set(self.origins([batch], ["sample_id"])["sample_id"].to_pylist()))
+
+    def _listing(self, batch: str) -> dict[str, Any]:
+        found = self._store.get_with_etag(listing_key(batch))
+        if found is None:
+            raise self._missing(batch, "was not staged")
+        if digest(found[0])[:12] != batch[-12:]:
+            raise CorruptionError(
+                f"Batch {batch!r}: listing.json has the digest {digest(found[0])[:12]}…, not the one in the batch's id.",
+                kind="damaged_batch",
+            )
+        value: dict[str, Any] = json.loads(found[0])
+        return value
 
     def _table(self, batch: str, wanted: Sequence[str]) -> pa.Table:
         import pyarrow.parquet as pq

@@ -148,11 +148,7 @@ def _stage(
     check_source_name(source.name)
     if batch_size < 1:
         raise InputError(f"A batch of {batch_size} entries is none: use 1 or more.", kind="bad_batch_size")
-    seen = {
-        digest_json(entry.to_json())
-        for listing in Batches(store).listings(source.name)
-        for entry in listing.entries
-    }
+    seen = Batches(store).listed(source.name)
     blobs = store.local_path("blobs")
     fresh: list[Entry] = []
     ignored: list[Entry] = []
