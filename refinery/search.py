@@ -52,7 +52,7 @@ def search(index: SampleIndex, fields: Fields, request: SearchRequest) -> Search
     checked = parse(request.filter, fields) if request.filter and request.filter.strip() else None
     query = Query(
         filter=checked,
-        sort=request.sort and Sort(request.sort.removeprefix("-"), request.sort.startswith("-")) or None,
+        sort=_sort(request.sort) if request.sort else None,
         nearest=None if request.vector is None else Nearest(tuple(request.vector), request.space),
         text=request.text,
         seed=request.seed,
@@ -64,6 +64,10 @@ def search(index: SampleIndex, fields: Fields, request: SearchRequest) -> Search
     scores = page.scores or (None,) * len(documents)
     hits = tuple(Hit(d["sample_id"], score, d) for d, score in zip(documents, scores, strict=True))
     return SearchResult(hits, page.cursor, checked)
+
+
+def _sort(text: str) -> Sort:
+    return Sort(text.removeprefix("-"), descending=text.startswith("-"))
 
 
 def vector_of(index: SampleIndex, sample_id: str, space: str = "default") -> tuple[float, ...]:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from sqlglot import exp
+from sqlglot import Token, exp
 from sqlglot.errors import SqlglotError
 from sqlglot.parser import Parser
-from sqlglot.tokens import Token
 
 from refinery.errors import InputError
 from refinery.fields import Field, Fields, FieldType, to_utc
@@ -80,7 +79,7 @@ def _expression(tokens: list[Token]) -> exp.Expression:
         raise bad(_syntax(error)) from None
     except RecursionError:
         raise bad("The filter is nested too deeply.") from None
-    if tree is None:
+    if not isinstance(tree, exp.Expression):
         raise bad("The filter has an empty pair of parentheses.")
     return tree
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from sqlglot import Token, Tokenizer, TokenType
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, Tokenizer, TokenType
 
 from refinery.errors import InputError, did_you_mean
 from refinery.filter.text import RESERVED

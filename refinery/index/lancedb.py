@@ -287,7 +287,7 @@ class LanceIndex:
         table.optimize(cleanup_older_than=_KEPT_VERSIONS)
 
     def _tables(self) -> list[str]:
-        return list(self._connect().table_names()) if self.path.is_dir() else []
+        return list(self._connect().list_tables().tables) if self.path.is_dir() else []
 
     def _connect(self) -> Any:
         if self._connection is None:

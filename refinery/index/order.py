@@ -8,7 +8,6 @@ that a search server can compute it in a script.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refinery.digests import canonical_json, digest, digest_json
+from refinery.digests import canonical_json, check_sample_id, digest, digest_json
 from refinery.errors import InputError
 from refinery.fields import Field, Fields, FieldType, to_utc
 from refinery.filter.ast import And, Compare, Filter, IsNull, Node, Or, Value
@@ -53,12 +52,14 @@ def decode_cursor(query: Query, kinds: tuple[type, ...]) -> Mark | None:
     try:
         padded = query.cursor + "=" * (-len(query.cursor) % 4)
         identity, key, sample_id, seen = json.loads(base64.b64decode(padded, b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError, RecursionError):
+        check_sample_id(sample_id)
+        str(key).encode()
+    except (ValueError, TypeError, RecursionError, InputError):
         identity = key = sample_id = seen = None
     if (
         identity != _identity(query)
         or type(key) not in kinds
-        or not isinstance(sample_id, str)
+        or (isinstance(key, int) and not -(2**63) <= key < 2**64)
         or not isinstance(seen, int)
         or not 0 <= seen < 2**40
     ):
@@ -111,6 +112,8 @@ def after(query: Query, sort: Sort, field: Field) -> tuple[Filter | None, int]:
 def _key(field: Field, key: Any) -> Value:
     if field.type is FieldType.NUMBER:
         return float(key)
+    if field.type is FieldType.INTEGER:
+        return int(min(key, 2**63 - 1))
     if field.type is FieldType.DATE:
         try:
             return to_utc(key)
@@ -133,10 +136,10 @@ def rows_after(
     keys: npt.NDArray[Any], sample_ids: npt.NDArray[np.str_], mark: Mark | None
 ) -> npt.NDArray[np.intp]:
     """Rows that come after `mark`, in ascending order of (key, sample id)."""
-    order = np.lexsort((sample_ids, keys))
+    order: npt.NDArray[np.intp] = np.lexsort((sample_ids, keys))
     if mark is not None:
-        key = keys.dtype.type(mark.key)
-        later = (keys > key) | ((keys == key) & (sample_ids > mark.sample_id))
+        key = keys.dtype.type(max(mark.key, 0) if keys.dtype.kind == "u" else mark.key)
+        later = (keys > key) | ((keys == key) & np.greater(sample_ids, mark.sample_id))
         order = order[later[order]]
     return order
 

@@ -71,7 +71,7 @@ def conform(documents: pa.Table, schema: pa.Schema) -> tuple[pa.Table, tuple[Fai
     for column in reversed(schema):
         wrong, reason = _wrong(table.column(column.name).combine_chunks(), column)
         reasons[wrong] = reason
-    good = np.equal(reasons, None)
+    good = np.array([reason is None for reason in reasons], np.bool_)
     ids = table.column("sample_id").to_pylist()
     if len(set(ids)) < len(ids):
         raise InputError(
