@@ -13,7 +13,7 @@ from refinery.store import ObjectStore
 
 CODE_VERSION = 1
 MIN_CONTRAST = 0.02
-MIN_ENTROPY = 2.0
+MIN_ENTROPY = 1.0
 COLUMNS = pa.schema([("pixels", pa.bool_()), ("vector", pa.bool_())])
 
 

@@ -32,7 +32,7 @@ class Comparison:
     """Collects the new samples of batches (`add`), then yields what they are joined to (`edges`).
 
     `points` are the samples compared before (rows of POINTS). A sample is compared once by its pixels and hash, and once
-    by its vector, whichever batches it is in.
+    by its vector, whichever batches its facts are in. A plain picture is compared by its pixels alone.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Comparison:
         self._old = points.filter(by_pixels)
         self._known_vectors = points.filter(pc.invert(by_pixels))["sample_id"].combine_chunks()
         self._seen_pixels = set(self._old["sample_id"].to_pylist())
+        self._plain = set(self._old.filter(self._old["phash"].is_null())["sample_id"].to_pylist())
         self._seen_vectors = set(self._known_vectors.to_pylist())
         self._compared_before = self._seen_pixels | self._seen_vectors
         self._fresh: list[pa.Table] = [POINTS.empty_table()]
@@ -60,17 +61,14 @@ class Comparison:
 
     def add(self, batch: str) -> None:
         """Take the samples whose facts are in the files of `batch` and were not compared yet."""
-        table = self._facts.read(self._inspect, batches=[batch], columns=_INSPECTED)
-        table = _unseen(table, self._seen_pixels)
-        self._take(batch, "pixels", table["sample_id"], table["pixel_digest"], self._hashes(table))
-        if self._embed is not None:
-            ids, vectors = self._read_vectors(batch)
-            fresh = np.array([i not in self._seen_vectors for i in ids.to_pylist()], dtype=bool)
-            ids = ids.filter(pa.array(fresh))
-            self._seen_vectors.update(ids.to_pylist())
-            self._vector_ids.append(ids)
-            self._vectors.append(vectors[fresh])
-            self._take(batch, "vector", ids)
+        fresh = self._add_pixels(batch, self._facts.read(self._inspect, batches=[batch], columns=_INSPECTED))
+        if self._embed is None:
+            return
+        here = self._read_vectors([batch])
+        strays = [i for i in here[0].to_pylist() if i not in self._seen_pixels]
+        self._add_pixels(batch, self._facts.read(self._inspect, sample_ids=strays, columns=_INSPECTED))
+        self._add_vectors(batch, *here)
+        self._add_vectors(batch, *self._read_vectors(None, [i for i in fresh if i not in self._seen_vectors]))
 
     def universe(self) -> pa.Array:
         """All samples compared before or now, sorted: what positions refer to."""
@@ -82,38 +80,63 @@ class Comparison:
         """The new rows of POINTS."""
         return pa.concat_tables(self._fresh)
 
-    def edges(self, batches: list[str]) -> Iterator[Edges]:
-        """What joins the new samples to others; `batches` are those whose files have the vectors of all samples."""
+    def edges(self) -> Iterator[Edges]:
+        """What joins the new samples to others."""
         universe = self.universe()
         new = self.added()
         new = new.filter(pc.equal(new["signal"], "pixels"))
         yield from self._by_pixels(universe, new)
         yield from self._by_hash(universe, new)
         if self._embed is not None:
-            yield from self._by_vector(universe, batches)
+            yield from self._by_vector(universe)
 
-    def _take(
-        self,
-        batch: str,
-        signal: str,
-        ids: pa.Array | pa.ChunkedArray,
-        pixels: pa.ChunkedArray | None = None,
-        hashes: pa.Array | None = None,
+    def _add_pixels(self, batch: str, table: pa.Table) -> list[str]:
+        """Note the successes among facts of inspect that were not seen; their ids."""
+        table = table.filter(table["reason"].is_null())
+        table = table.filter(
+            pa.array([i not in self._seen_pixels for i in table["sample_id"].to_pylist()], pa.bool_())
+        )
+        ids: list[str] = table["sample_id"].to_pylist()
+        hashes = self._hashes(table)
+        self._seen_pixels.update(ids)
+        self._plain.update(table["sample_id"].filter(hashes.is_null()).to_pylist())
+        self._note(batch, "pixels", ids, table["pixel_digest"], hashes)
+        return ids
+
+    def _add_vectors(self, batch: str, ids: pa.Array, vectors: Vectors) -> None:
+        """Note the vectors of pictures that are not plain and were not seen."""
+        mask = np.array(
+            [
+                i in self._seen_pixels and i not in self._seen_vectors and i not in self._plain
+                for i in ids.to_pylist()
+            ],
+            dtype=bool,
+        )
+        ids = ids.filter(pa.array(mask))
+        self._seen_vectors.update(ids.to_pylist())
+        self._vector_ids.append(ids)
+        self._vectors.append(vectors[mask])
+        self._note(
+            batch, "vector", ids.to_pylist(), pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.uint64())
+        )
+
+    def _note(
+        self, batch: str, signal: str, ids: list[str], pixels: pa.Array | pa.ChunkedArray, hashes: pa.Array
     ) -> None:
         n = len(ids)
         self._fresh.append(
             pa.table(
                 {
-                    "sample_id": ids,
+                    "sample_id": pa.array(ids, pa.string()),
                     "batch": pa.array([batch] * n, pa.string()),
                     "signal": pa.array([signal] * n, pa.string()),
-                    "pixel_digest": pa.nulls(n, pa.string()) if pixels is None else pixels,
-                    "phash": pa.nulls(n, pa.uint64()) if hashes is None else hashes,
+                    "pixel_digest": pixels,
+                    "phash": hashes,
                 },
                 schema=POINTS,
             )
         )
-        self._newcomers.update(set(ids.to_pylist()) - self._compared_before)
+        self._newcomers.update(set(ids) - self._compared_before)
 
     def _hashes(self, table: pa.Table) -> pa.Array:
         """Perceptual hashes as numbers, null where the picture is too plain for one to mean anything."""
@@ -149,7 +172,8 @@ class Comparison:
         a, b, bits = close_hashes(values[known], values[~known], self._params["phash_distance"])
         yield Edges("phash", stands_for[order[a]], stands_for[order[b]], bits)
 
-    def _by_vector(self, universe: pa.Array, batches: list[str]) -> Iterator[Edges]:
+    def _by_vector(self, universe: pa.Array) -> Iterator[Edges]:
+        assert self._embed is not None
         cosine = self._params["cosine"]
         if not any(len(vectors) for vectors in self._vectors):
             return
@@ -161,8 +185,8 @@ class Comparison:
             yield Edges("cosine", here[a], here[b], values)
         if len(self._known_vectors) == 0:
             return
-        for batch in batches:
-            others, right = self._read_vectors(batch)
+        for batch in sorted(self._facts.files(self._embed)):
+            others, right = self._read_vectors([batch])
             known = pc.is_in(others, value_set=self._known_vectors).to_numpy(zero_copy_only=False)
             there = (
                 pc.index_in(others.filter(pa.array(known)), value_set=universe).to_numpy().astype(np.int64)
@@ -171,24 +195,20 @@ class Comparison:
             for a, b, values in close_vectors(left, right[known], cosine):
                 yield Edges("cosine", here[a], there[b], values)
 
-    def _read_vectors(self, batch: str) -> tuple[pa.Array, Vectors]:
-        """Sample ids and vectors (n, d) in a batch's file of embeddings."""
+    def _read_vectors(
+        self, batches: list[str] | None, sample_ids: list[str] | None = None
+    ) -> tuple[pa.Array, Vectors]:
+        """Sample ids and vectors (n, d) in files of embeddings."""
         assert self._embed is not None
-        table = self._facts.read(self._embed, batches=[batch], columns=["sample_id", "reason", "vector"])
+        table = self._facts.read(
+            self._embed, batches=batches, sample_ids=sample_ids, columns=["sample_id", "reason", "vector"]
+        )
         table = table.filter(table["reason"].is_null()).combine_chunks()
         width = self._embed.params["dimension"]
         if table.num_rows == 0:
             return pa.array([], pa.string()), np.empty((0, width), np.float32)
         vectors = table["vector"].combine_chunks().flatten().to_numpy()
         return table["sample_id"].combine_chunks(), vectors.reshape(-1, width)
-
-
-def _unseen(table: pa.Table, seen: set[str]) -> pa.Table:
-    """The successes of a table of facts whose samples are not in `seen`; they are put into it."""
-    table = table.filter(table["reason"].is_null())
-    table = table.filter(pa.array([i not in seen for i in table["sample_id"].to_pylist()], pa.bool_()))
-    seen.update(table["sample_id"].to_pylist())
-    return table
 
 
 def _positions(universe: pa.Array, *tables: pa.Table) -> Ints:

@@ -31,7 +31,7 @@ POINTS = pa.schema(
     ]
 )
 """One row per compared sample and signal (`pixels`: both of the other columns; `vector`: neither). `phash` is null where
-the picture is too plain for it to mean anything. `batch` names the file of facts it came from."""
+the picture is plain: neither its hash nor its vector means anything. `batch` names the file of facts it came from."""
 EDGES = pa.schema([("a", pa.string()), ("b", pa.string()), ("kind", pa.string()), ("value", pa.float64())])
 """A spanning forest of the near-duplicate pairs: `kind` is `pixels`, `phash` (value: Hamming distance) or `cosine`."""
 CLUSTERS = pa.schema([("sample_id", pa.string()), ("cluster", pa.string()), ("size", pa.int64())])

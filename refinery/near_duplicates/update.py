@@ -159,7 +159,7 @@ def _advance(
     labels, _ = span(labels, _at(universe, edges["a"]), _at(universe, edges["b"]))
     kept: list[pa.Table] = []
     joined: Counter[str] = Counter()
-    for found in comparison.edges(sorted({*head.compared, *group})):
+    for found in comparison.edges():
         labels, forest = span(labels, found.a, found.b)
         if len(forest):
             kept.append(_edge_rows(universe, found, forest))
