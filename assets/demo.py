@@ -49,18 +49,24 @@ def main() -> None:
     parser.add_argument("--project", type=Path, default=Path("demo/project"))
     parser.add_argument("--size", choices=("small", "full"), default="full")
     options = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     home = options.project.absolute().parent
     console.rule("refinery demo")
     corpus = build_corpus(home / "pictures", size=options.size)
-    console.print(f"{corpus.files} files of real photographs and honest derived cases in {escape(str(home / 'pictures'))}")
-    project = Refinery.open(options.project) if options.project.exists() else Refinery.create(options.project, CONFIG)
+    console.print(
+        f"{len(corpus.files)} files of real photographs and honest derived cases in {escape(str(home / 'pictures'))}"
+    )
+    project = (
+        Refinery.open(options.project)
+        if options.project.exists()
+        else Refinery.create(options.project, CONFIG)
+    )
     before = _read(home / "summary.json")
     source = open_source(home / "pictures", name="photographs", kind="folder")
     stage(project.store, project.fields, source, batch_size=project.settings.batch_size)
-    first = run(project, progress=RichProgress())
+    first = run(project, progress=RichProgress)
     flagged = _flag_a_few(project)
-    second = run(project, progress=RichProgress())
+    second = run(project, progress=RichProgress)
     sheet = home / "contact-sheet.png"
     draw_contact_sheet(project.store, project.facts, project.steps, sheet)
     summary = _summary(project)
@@ -85,7 +91,9 @@ def _flag_a_few(project: Refinery) -> list[Event]:
     events = []
     for sample_id, kind, actor, reason in acts:
         event_id = digest(f"demo {sample_id} {kind} {reason}".encode())[:32]
-        events.append(Event(EventType.FLAG, actor, sample_id=sample_id, kind=kind, reason=reason, id=event_id))
+        events.append(
+            Event(EventType.FLAG, actor, sample_id=sample_id, kind=kind, reason=reason, id=event_id)
+        )
     return project.ledger.append(events)
 
 
@@ -119,7 +127,10 @@ def _print(
             console.print(escape(line))
     console.rule("accounting")
     held_total = status["held_total"]
-    console.print(f"{status['seen']} seen = {status['gold']} gold + {held_total} held + {status['pending']} pending", style="bold")
+    console.print(
+        f"{status['seen']} seen = {status['gold']} gold + {held_total} held + {status['pending']} pending",
+        style="bold",
+    )
     table = Table("held because", "samples", box=None)
     for reason, count in sorted(status["held"].items(), key=lambda item: -item[1]):
         table.add_row(reason.replace("_", " "), str(count))
@@ -133,18 +144,29 @@ def _print(
             console.print(escape(f"{move.how:8} {move.sample_id[:12]}  {move.cause}: {move.sentence}"))
     console.rule("shards")
     for export in summary["exports"]:
-        console.print(escape(f"{export['samples']} samples, {export['bytes'] / 1e6:.1f} MB  {project.store.root}/{export['prefix']}"))
+        console.print(
+            escape(
+                f"{export['samples']} samples, {export['bytes'] / 1e6:.1f} MB  {project.store.root}/{export['prefix']}"
+            )
+        )
     console.rule("again")
     if before is None:
         console.print("First run. `make demo` again recomputes nothing and ends with the same roots.")
     else:
         computed = sum(r.facts_computed for r in reports)
         same = "the same as before" if before["roots"] == summary["roots"] else "DIFFERENT FROM BEFORE"
-        console.print(f"{computed} facts recomputed; roots are {same}: state {status['root'][:16]}", style="bold")
+        console.print(
+            f"{computed} facts recomputed; roots are {same}: state {status['root'][:16]}", style="bold"
+        )
     console.rule("next")
     console.print(f"look at   {escape(str(sheet))}")
     sample_id = flagged[0].sample_id or ""
-    for command in ("status", f"explain {sample_id[:12]}", f"search --like {sample_id[:12]} --limit 5", "snapshot diff demo@1 demo@2"):
+    for command in (
+        "status",
+        f"explain {sample_id[:12]}",
+        f"search --like {sample_id[:12]} --limit 5",
+        "snapshot diff demo@1 demo@2",
+    ):
         console.print(f"try       .venv/bin/refinery --project {escape(_relative(project.path))} {command}")
     console.print("see       make up      (the Dagster UI of this project)")
 

@@ -22,53 +22,88 @@ _EDGE = {GOLD: (191, 144, 0), HELD: (150, 60, 50)}
 
 
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """One sample: its thumbnail, or None and the reason why it could not be decoded."""
+
+    sample_id: str
+    thumbnail: bytes | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """One heading of the sheet with its samples: (sample id, thumbnail bytes or None when it could not be decoded)."""
+    """One heading of the sheet with its tiles, of `total` samples."""
 
     title: str
     verdict: str
-    tiles: Sequence[tuple[str, bytes | None]]
+    tiles: Sequence[Tile]
     total: int
 
 
-def draw_contact_sheet(store: ObjectStore, facts: FactStore, steps: Steps, path: Path, *, most: int = 22, columns: int = 11) -> None:
-    """Write a PNG with up to `most` samples per heading: gold first, then held by first reason, the commonest first."""
+def draw_contact_sheet(
+    store: ObjectStore, facts: FactStore, steps: Steps, path: Path, *, most: int = 24, columns: int = 12
+) -> None:
+    """Write a PNG with up to `most` samples per heading: gold first, then held by first reason, the commonest first.
+    Samples that could not be decoded stand under one heading, each with its reason."""
     _draw(_sections(store, facts, steps, most), columns).save(path, optimize=True)
 
 
 def _sections(store: ObjectStore, facts: FactStore, steps: Steps, most: int) -> list[Section]:
     head, _ = read_head(store)
-    groups: dict[tuple[str, str], list[str]] = {}
-    for row in StateTrees(store).rows(head.node).select(["sample_id", "verdict", "reasons"]).to_pylist():
-        groups.setdefault((row["verdict"], row["reasons"][0] if row["reasons"] else ""), []).append(row["sample_id"])
+    rows = StateTrees(store).rows(head.node).select(["sample_id", "verdict", "reasons", "width"]).to_pylist()
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for row in rows:
+        reason = row["reasons"][0] if row["reasons"] else ""
+        title = "cannot be decoded" if reason and row["width"] is None else reason
+        groups.setdefault((row["verdict"], title), []).append((row["sample_id"], reason))
     ordered = sorted(groups.items(), key=lambda g: (g[0][0] != GOLD, -len(g[1]), g[0]))
-    shown = [i for _, ids in ordered for i in ids[:most]]
-    rows = facts.read(steps.inspect, sample_ids=shown, columns=["sample_id", "thumbnail"]).to_pylist()
-    thumbnails = {row["sample_id"]: row["thumbnail"] for row in rows}
+    shown = [sample_id for _, members in ordered for sample_id, _ in members[:most]]
+    found = facts.read(steps.inspect, sample_ids=shown, columns=["sample_id", "thumbnail"]).to_pylist()
+    thumbnails = {row["sample_id"]: row["thumbnail"] for row in found}
     return [
         Section(
-            f"{verdict}: {reason.replace('_', ' ')}" if reason else verdict,
+            f"{verdict}: {title.replace('_', ' ')}" if title else verdict,
             verdict,
-            [(i, thumbnails.get(i)) for i in ids[:most]],
-            len(ids),
+            [Tile(sample_id, thumbnails.get(sample_id), reason) for sample_id, reason in members[:most]],
+            len(members),
         )
-        for (verdict, reason), ids in ordered
+        for (verdict, title), members in ordered
     ]
+
+
+def _lines(sections: Sequence[Section], columns: int) -> list[list[Section]]:
+    """Sections in order, several on one line while they fit side by side (each at least two tiles wide)."""
+    lines: list[list[Section]] = []
+    room = 0
+    for section in sections:
+        width = max(2, min(columns, len(section.tiles)))
+        if not lines or width > room:
+            lines.append([])
+            room = columns
+        lines[-1].append(section)
+        room -= width
+    return lines
 
 
 def _draw(sections: Sequence[Section], columns: int) -> Image.Image:
     step = _TILE + _GAP
-    heights = [_HEADING + -(-len(s.tiles) // columns) * step for s in sections]
+    lines = _lines(sections, columns)
+    heights = [_HEADING + max(-(-len(s.tiles) // columns) for s in line) * step for line in lines]
     sheet = Image.new("RGB", (columns * step + _GAP, sum(heights) + 2 * _GAP), _PAPER)
-    pen, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(18), ImageFont.load_default(11)
+    pen, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(17), ImageFont.load_default(11)
     top = _GAP
-    for section, height in zip(sections, heights, strict=True):
-        pen.text((_GAP, top + 6), section.title, _EDGE.get(section.verdict, _INK), font)
-        more = f"{section.total} samples" + (f", {len(section.tiles)} shown" if section.total > len(section.tiles) else "")
-        pen.text((_GAP + pen.textlength(section.title, font) + 12, top + 12), more, _FAINT, small)
-        for place, (sample_id, thumbnail) in enumerate(section.tiles):
-            x, y = _GAP + place % columns * step, top + _HEADING + place // columns * step
-            _tile(sheet, pen, small, (x, y), sample_id, thumbnail, _EDGE.get(section.verdict, _INK))
+    for line, height in zip(lines, heights, strict=True):
+        left = _GAP
+        for section in line:
+            edge = _EDGE.get(section.verdict, _INK)
+            pen.text((left, top + 6), section.title, edge, font)
+            pen.text(
+                (left + pen.textlength(section.title, font) + 8, top + 11), str(section.total), _FAINT, small
+            )
+            for place, tile in enumerate(section.tiles):
+                corner = (left + place % columns * step, top + _HEADING + place // columns * step)
+                _tile(sheet, pen, small, corner, tile, edge)
+            left += max(2, min(columns, len(section.tiles))) * step
         top += height
     return sheet
 
@@ -78,17 +113,15 @@ def _tile(
     pen: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     corner: tuple[int, int],
-    sample_id: str,
-    thumbnail: bytes | None,
+    tile: Tile,
     edge: tuple[int, int, int],
 ) -> None:
     x, y = corner
     pen.rectangle((x, y, x + _TILE, y + _TILE), fill=(255, 255, 255), outline=edge)
-    if thumbnail is None:
-        pen.line((x, y, x + _TILE, y + _TILE), fill=(222, 214, 208))
-        pen.line((x, y + _TILE, x + _TILE, y), fill=(222, 214, 208))
+    if tile.thumbnail is None:
+        pen.text((x + _TILE // 2, y + _TILE // 2 - 8), tile.reason.replace("_", " "), _INK, font, anchor="mm")
     else:
-        picture = Image.open(io.BytesIO(thumbnail)).convert("RGB")
+        picture = Image.open(io.BytesIO(tile.thumbnail)).convert("RGB")
         picture.thumbnail((_TILE - 6, _TILE - 20))
         sheet.paste(picture, (x + (_TILE - picture.width) // 2, y + 3 + (_TILE - 20 - picture.height) // 2))
-    pen.text((x + 5, y + _TILE - 15), sample_id[:12], _FAINT, font)
+    pen.text((x + 5, y + _TILE - 15), tile.sample_id[:12], _FAINT, font)

@@ -29,7 +29,7 @@ rules:
   - {name: too_small, hold: "min_side < 256"}
   - {name: extreme_aspect, hold: "aspect <= 0.4 OR aspect >= 2.5"}
   - {name: blank, hold: "contrast < 0.02 OR entropy < 1.0"}
-  - {name: blurry, hold: "sharpness < 0.0002"}
+  - {name: blurry, hold: "sharpness < 10"}
   - {name: flagged, hold: "has_flag('reject')"}
   - {name: near_duplicate, hold: "near_duplicate"}
 """

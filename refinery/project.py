@@ -213,7 +213,8 @@ class Refinery:
                 f"{prefix!r} names {count}: give at least 8 hex digits of one sample's id.",
                 kind="no_such_sample",
             )
-        return ids[0]
+        found: str = ids[0]
+        return found
 
     # Gold
 

@@ -172,9 +172,7 @@ class Snapshots:
             for payload in json.loads(payloads) if payloads != "[]" else ():
                 wanted[payload["digest"]] = f"payload {payload['name']!r} of sample {sample_id}"
         with ThreadPoolExecutor(4) as pool:
-            for finding in pool.map(self._check_blob, wanted.items()):
-                if finding:
-                    yield finding
+            yield from filter(None, pool.map(self._check_blob, wanted.items()))
 
     def _check_blob(self, item: tuple[str, str]) -> str | None:
         expected, what = item
