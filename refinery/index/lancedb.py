@@ -65,7 +65,9 @@ class LanceIndex:
                 merge = (
                     table.merge_insert("sample_id").when_matched_update_all().when_not_matched_insert_all()
                 )
-                merge.execute(rows, on_bad_vectors="null")  # conform set the bad ones apart: only missing ones are left
+                merge.execute(
+                    rows, on_bad_vectors="null"
+                )  # conform set the bad ones apart: only missing ones are left
             if table.stats()["fragment_stats"]["num_small_fragments"] > _MAX_SMALL_FRAGMENTS:
                 self._compact(table)
         return BulkReport(tuple(rows.column("sample_id").to_pylist()), failed)

@@ -27,6 +27,7 @@ from refinery.filter.ast import (
     Matches,
     Node,
     OneOf,
+    Operator,
     Or,
     all_of,
     any_of,
@@ -113,7 +114,7 @@ VALUES: dict[FieldType, st.SearchStrategy[Any]] = {
 }
 ORDERED = [FieldType.STRING, FieldType.TEXT, FieldType.INTEGER, FieldType.NUMBER, FieldType.DATE]
 SCALAR = [*ORDERED, FieldType.BOOLEAN]
-operators = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
+operators: st.SearchStrategy[Operator] = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
 
 
 @st.composite
