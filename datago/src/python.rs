@@ -111,7 +111,10 @@ pub struct Recipe {
     quality: u8,
 }
 
-/// Writes one shard; see `datago.write_shard`. Returns (bytes, digest, samples, failures, MDS entry as JSON or None).
+/// Bytes, digest, samples, failures as (sample id, reason, detail), and the MDS entry as JSON.
+type Report = (u64, String, usize, Vec<(String, &'static str, String)>, Option<String>);
+
+/// Writes one shard; see `datago.write_shard`.
 #[pyfunction]
 #[pyo3(signature = (path, bucket, records, recipe, *, payload_names, max_bytes, max_pixels, threads))]
 #[allow(clippy::too_many_arguments)]
@@ -125,7 +128,7 @@ pub fn write_shard(
     max_bytes: u64,
     max_pixels: u64,
     threads: usize,
-) -> PyResult<(u64, String, usize, Vec<(String, &'static str, String)>, Option<String>)> {
+) -> PyResult<Report> {
     let unknown = |what: &str, value: &str| Error::Config(format!("{value:?} is no {what}"));
     let format = match recipe.format.as_str() {
         "webdataset" => ShardFormat::Webdataset,
