@@ -37,18 +37,21 @@ class EmbedderSettings(_Section):
     """Which model embeds samples. `model` names an open_clip architecture, with a `pretrained` tag or a local `checkpoint`."""
 
     kind: Literal["open_clip", "efficientnet_lite0"] = "open_clip"
-    model: str = "ViT-B-32"
-    pretrained: str | None = "datacomp_xl_s13b_b90k"
+    model: str = "ViT-B-32-256"
+    pretrained: str | None = "datacomp_s34b_b86k"
     checkpoint: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Annotated[int, Field(gt=0)] = 32
 
 
 class NearDuplicateSettings(_Section):
-    """When two samples are near-duplicates: equal pixels, close perceptual hashes, or close embeddings."""
+    """When two samples are near-duplicates: equal pixels, close perceptual hashes (bits that differ, of 64), or close embeddings.
+
+    docs/near-duplicates.md has the measurements behind the defaults.
+    """
 
     phash_distance: Annotated[int, Field(ge=0, le=16)] = 6
-    cosine: Annotated[float, Field(gt=0, le=1)] = 0.97
+    cosine: Annotated[float, Field(gt=0, le=1)] = 0.95
     space: str = "default"
 
 
