@@ -77,7 +77,7 @@ python-checks:
 
 rust-checks:
 	@$(QUIETLY) 'cargo fmt' deploy/rust.sh cargo fmt --manifest-path datago/Cargo.toml --check
-	@$(QUIETLY) 'cargo clippy' deploy/rust.sh cargo clippy --manifest-path datago/Cargo.toml --locked --all-targets --release -- -D warnings
+	@$(QUIETLY) 'cargo clippy' deploy/clippy.sh
 
 rust-tests:
 	@$(QUIETLY) 'cargo test' deploy/rust.sh cargo test --manifest-path datago/Cargo.toml --locked $(CARGO_CHECKED)

@@ -50,6 +50,8 @@ quietly() {
 }
 
 UV_VERSION=0.11.33
+# what a machine without Rust gets, and whose clippy judges
+RUST_VERSION=1.95.0
 
 install_uv() {
     python3 -m venv "$cache/bootstrap" &&

@@ -42,7 +42,9 @@ install_rust() {
     { [ -x "$python" ] || python3 -m venv "$cache/bootstrap"; } &&
         "$python" -m pip install --quiet --disable-pip-version-check "puccinialin==$PUCCINIALIN_VERSION" &&
         "$python" -m puccinialin --location "$rust" &&
-        use_cache && rustup component add clippy rustfmt && usable
+        use_cache &&
+        rustup toolchain install "$RUST_VERSION" --profile minimal --component clippy,rustfmt &&
+        rustup default "$RUST_VERSION" && rustup toolchain uninstall stable && usable
 }
 
 find_rust() {
