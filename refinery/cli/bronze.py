@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from refinery.cli.output import Line, bytes_text, counted, line, table
+from refinery.cli.output import Line, bytes_text, counted, line, many, table
 from refinery.cli.session import Json, start
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ def _lines(report: IngestReport) -> Iterator[Line]:
         yield f"Nothing new in source {report.source}: {report.unchanged:,} entries are unchanged."
         return
     yield line(
-        (f"{totals['samples']:,} samples", "bold"),
-        f" in {len(report.batches):,} batches of source {report.source}, {bytes_text(totals['bytes'])}",
+        (many(totals["samples"], "sample"), "bold"),
+        f" in {many(len(report.batches), 'batch')} of source {report.source}, {bytes_text(totals['bytes'])}",
     )
     yield f"  {totals['entries']:,} entries = {totals['origins']:,} origins + {totals['entries'] - totals['origins']:,} unreadable"
     yield f"  {totals['new']:,} samples new, {totals['known']:,} known, {totals['over_cap']:,} over the cap (not kept)"
-    yield f"  {totals['sidecars']:,} sidecars, {totals['payloads']:,} payloads"
+    yield f"  {many(totals['sidecars'], 'sidecar')}, {many(totals['payloads'], 'payload')}"
     if report.unchanged:
         yield f"  {report.unchanged:,} entries unchanged since before"
     ignored: dict[str, int] = {}
@@ -87,7 +87,6 @@ def _lines(report: IngestReport) -> Iterator[Line]:
     if aside:
         yield line(("Kept aside: ", "yellow"), "keys that are no registered field, or do not fit one")
         for found in aside.values():
-            hint = f", did you mean {found.hint!r}?" if found.hint else ""
-            yield f"  {found.key} ({found.why}, {found.count:,} times{hint})"
+            yield f"  {found.key} ({found.why}, {found.count:,} times). {found.hint.strip()}"
         yield "  `refinery fields add NAME --type TYPE` registers a key; values kept aside then join in."
     yield "Next: refinery run"

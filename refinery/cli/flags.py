@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refinery.cli.output import Line, line, table
+from refinery.cli.output import Line, line, many, table
 from refinery.cli.session import ActorName, As, Json, Session, start
 from refinery.errors import InputError
 
@@ -144,7 +144,7 @@ def _samples(session: Session, ids: Iterable[str] | None, where: str | None) -> 
         return chosen
     if "-" in given:
         given = [i for i in given if i != "-"] + sys.stdin.read().split()
-    if not given:
+    elif not given:
         raise InputError(
             "Name the samples: ids, - to read ids from standard input, or --where FILTER.", kind="no_samples"
         )
@@ -165,7 +165,7 @@ def _show_act(session: Session, what: str, events: Sequence[Event]) -> None:
 def _act_lines(document: dict[str, Any]) -> Iterator[Line]:
     yield line(
         (f"{document['act']}", "bold"),
-        f" on {document['samples']:,} samples; the ledger is at offset {document['ledger_offset']:,}",
+        f" on {many(document['samples'], 'sample')}; the ledger is at offset {document['ledger_offset']:,}",
     )
     if not document["events"]:
         return
@@ -173,7 +173,8 @@ def _act_lines(document: dict[str, Any]) -> Iterator[Line]:
         yield f"  {event['sample_id']}  event {event['id'][:12]}"
     if len(document["events"]) > 10:
         yield f"  … and {len(document['events']) - 10:,} more"
-    yield "`refinery run` re-evaluates what is affected; `refinery undo` takes it back."
+    back = "" if document["act"] == "undo" else "; `refinery undo` takes it back"
+    yield f"`refinery run` re-evaluates what is affected{back}."
 
 
 def _log_lines(rows: Sequence[dict[str, Any]]) -> Iterator[Line]:

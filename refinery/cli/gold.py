@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from refinery.cli.output import Line, bytes_text, counted, line
+from refinery.cli.output import Line, bytes_text, counted, line, many
 from refinery.cli.session import Json, start
 from refinery.errors import ConfigError
 
@@ -123,8 +123,8 @@ def code_location(name: str) -> Any:
 
 def _export_lines(report: ExportReport, folder: Path | None) -> Iterator[Line]:
     yield line(
-        (f"{report.shards:,} shards", "bold"),
-        f" of {report.snapshot}: {report.samples:,} samples, {bytes_text(report.bytes)}",
+        (many(report.shards, "shard"), "bold"),
+        f" of {report.snapshot}: {many(report.samples, 'sample')}, {bytes_text(report.bytes)}",
     )
     yield f"  {report.written:,} written, {report.reused:,} taken from the parent version, {report.found:,} found finished"
     yield f"  {counted(report.buckets)}"

@@ -43,7 +43,10 @@ class Output:
             return
         console = _console(sys.stdout)
         for line in lines():
-            console.print(Text(safe(line)) if isinstance(line, str) else line, soft_wrap=_is_text(line))
+            if isinstance(line, Table):
+                _print_table(console, line)
+            else:
+                console.print(Text(safe(line)) if isinstance(line, str) else line, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A remark that is no part of the result."""
@@ -91,6 +94,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
     return made
 
 
+def many(n: int, noun: str) -> str:
+    """`1 batch`, `2 batches`."""
+    plural = "es" if noun.endswith(("ch", "x")) else "s"
+    return f"{n:,} {noun}{'' if n == 1 else plural}"
+
+
 def bytes_text(size: int) -> str:
     """A size for people, in powers of 1000."""
     value = float(size)
@@ -125,6 +134,8 @@ class _LineProgress:
         self._bytes += bytes
 
     def done(self) -> None:
+        if not self._done:
+            return
         seconds = max(time.monotonic() - self._started, 1e-9)
         size = f", {bytes_text(self._bytes)}" if self._bytes else ""
         self._say(
@@ -139,8 +150,14 @@ def _console(stream: Any) -> Console:
     return console
 
 
-def _is_text(value: Line) -> bool:
-    return not isinstance(value, Table)
+def _print_table(console: Console, table: Table) -> None:
+    """A table; without the blanks that fill its last column where nobody looks at them."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    console.file.write("".join(f"{row.rstrip()}\n" for row in captured.get().splitlines()))
 
 
 def _plain(value: Any) -> Any:

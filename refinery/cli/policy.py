@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refinery.cli.output import Line, counted, line, table
+from refinery.cli.output import Line, counted, line, many, table
 from refinery.cli.session import Json, start
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def try_(
     held = sum(before.held.values())
     now = {"gold": before.gold, "held": held, "pending": before.pending}
     document = {"name": policy.name, "before": now, **found.to_json()}
+    if before.stale:
+        session.out.note("Verdicts are behind: the moves include what `refinery run` would change anyway.")
     session.out.show(document, lambda: _try_lines(policy, now, found, examples))
 
 
@@ -76,7 +78,7 @@ def _try_lines(policy: Policy, now: dict[str, int], found: WhatIf, examples: int
         right=["now", "then"],
     )
     yield f"held then: {counted(found.held)}"
-    yield f"moves: {counted(found.flips)}; {len(found.moves):,} samples get another verdict or other reasons"
+    yield f"moves: {counted(found.flips)}; another verdict or other reasons for {many(len(found.moves), 'sample')}"
     if found.moves and examples:
         yield table(
             ["sample", "from", "to", "reasons before", "reasons then"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from refinery.cli.output import Line, counted, line, table
+from refinery.cli.output import Line, line, many, table
 from refinery.cli.session import Json, Session, start
 from refinery.config import FILE_NAME, EmbedderSettings
 from refinery.errors import ConfigError, InputError
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Kind = Literal["open_clip", "efficientnet_lite0"]
-_NO_TEXT = (
-    "efficientnet_lite0 sees pictures only: near-duplicates, `search --like` and clusters work, "
-    "`search --like-text` (by meaning) does not"
-)
+_NO_TEXT = "It sees pictures only: near-duplicates and `search --like` work; `search --like-text` (by meaning) does not"
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,9 @@ def _choose(
         if error.kind not in ("model_unavailable", "missing_package"):
             raise
         _describe(EmbedderSettings(kind="efficientnet_lite0"), folder)
-        return _Choice("efficientnet_lite0", "", None, None, str(error))
+        missing = f"the weights {settings.model}/{settings.pretrained} are not on this machine, and no hub gives them"
+        why = missing if error.kind == "model_unavailable" else str(error)
+        return _Choice("efficientnet_lite0", "", None, None, why)
     return _Choice("open_clip", settings.model, settings.pretrained, None, "its weights can be had")
 
 
@@ -148,7 +147,7 @@ def _config(choice: _Choice) -> str:
             "embedder:\n  kind: efficientnet_lite0   # pictures only: no search by meaning from words\n"
         )
         embedder += "# With a model hub in reach, or a checkpoint at hand, name an open_clip model instead:\n"
-        embedder += "# embedder: {kind: open_clip, model: ViT-B-32, pretrained: datacomp_xl_s13b_b90k}\n"
+        embedder += "# embedder: {kind: open_clip, model: ViT-B-32-256, pretrained: datacomp_s34b_b86k}\n"
     else:
         settings: dict[str, Any] = {
             "kind": "open_clip",
@@ -169,7 +168,7 @@ index: {{kind: lancedb, path: index}}
 # The model that embeds pictures; its weights' digest is in every fact. Another model is another step: run again.
 {embedder}
 # When two samples are near-duplicates; policy.yaml decides what becomes of them.
-near_duplicates: {{phash_distance: 6, cosine: 0.97}}
+near_duplicates: {{phash_distance: 6, cosine: 0.95}}
 
 # Caps of the inspection: larger files are not kept, larger pictures are not decoded.
 inspect: {{max_bytes: 268435456, max_pixels: 178956970}}
@@ -199,9 +198,8 @@ def _init_lines(document: dict[str, Any], folder: Path) -> Iterator[Line]:
         weights = embedder["checkpoint"] or embedder["pretrained"]
         yield f"Embedder: open_clip {embedder['model']}, {weights} ({document['why']})."
     else:
-        yield line(("Embedder: efficientnet_lite0, the offline model. ", "yellow"), f"{_NO_TEXT}.")
-        if document["why"] != "asked for":
-            yield f"  Why: {document['why']}"
+        yield line(("Embedder: efficientnet_lite0, the offline model", "yellow"), f" ({document['why']}).")
+        yield f"  {_NO_TEXT}."
     yield f"Next: refinery --project {folder} ingest FOLDER --source NAME"
 
 
@@ -219,8 +217,8 @@ def _status_lines(status: Status) -> Iterator[Line]:
     if status.held:
         rows = sorted(status.held.items(), key=lambda item: (-item[1], item[0]))
         yield table(["held because", "samples"], ([r, f"{n:,}"] for r, n in rows), right=["samples"])
-    counts = {"origins": status.origins, "landed batches": status.batches, "staged batches": status.staged}
-    yield f"{counted(counts)}; {status.unreadable:,} unreadable"
+    staged = f", {many(status.staged, 'batch')} to land" if status.staged else ""
+    yield f"{many(status.origins, 'origin')} in {many(status.batches, 'batch')}{staged}; {status.unreadable:,} unreadable"
     yield f"ledger at offset {status.ledger_offset:,}"
     yield f"policy {status.policy or 'none applied yet'}"
     yield f"root   {status.root}"

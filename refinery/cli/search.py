@@ -49,6 +49,9 @@ def search(
     cursor: Annotated[
         str | None, typer.Option("--cursor", help="Go on after the page that named this cursor.")
     ] = None,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="Only the sample ids, to pass on: `flag -` reads them.")
+    ] = False,
     count: Annotated[bool, typer.Option("--count", help="Only how many match the filter.")] = False,
     group_by: Annotated[
         str | None, typer.Option("--group-by", metavar="FIELD", help="Count by the values of a field.")
@@ -93,7 +96,7 @@ def search(
         "cursor": result.cursor,
         "filter": result.filter.text if result.filter else None,
     }
-    session.out.show(document, lambda: _lines(result))
+    session.out.show(document, lambda: [h.sample_id for h in result.hits] if ids else _lines(result))
 
 
 def _check_orders(*orders: Any, counting: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refinery.cli.output import Line, bytes_text, counted, line, table
+from refinery.cli.output import Line, bytes_text, counted, line, many, table
 from refinery.cli.session import Json, start
 from refinery.errors import CorruptionError
 
@@ -112,7 +112,7 @@ def _snapshot_lines(
     snapshot: Snapshot, exports: list[dict[str, Any]], *, new: bool | None = None
 ) -> Iterator[Line]:
     said = "" if new is None else "  (new)" if new else "  (nothing differs: no new version)"
-    yield line((snapshot.ref, "bold"), f"  {snapshot.count:,} samples{said}")
+    yield line((snapshot.ref, "bold"), f"  {many(snapshot.count, 'sample')}{said}")
     yield f"root           {snapshot.root}"
     yield f"parent         {snapshot.parent or 'none'}"
     yield f"filter         {snapshot.filter or 'all of gold'}"
@@ -124,8 +124,8 @@ def _snapshot_lines(
     for export in exports:
         buckets = f", {counted(export['buckets'])}" if export["recipe"].get("size") == "bucket" else ""
         yield (
-            f"export         {export['prefix']}: {export['shards']:,} shards, "
-            f"{export['samples']:,} samples, {bytes_text(export['bytes'])}{buckets}"
+            f"export         {export['prefix']}: {many(export['shards'], 'shard')}, "
+            f"{many(export['samples'], 'sample')}, {bytes_text(export['bytes'])}{buckets}"
         )
 
 
