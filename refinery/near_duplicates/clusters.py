@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from refinery.config import NearDuplicateSettings
 from refinery.errors import InputError
 from refinery.facts import Step
-from refinery.near_duplicates.state import CLUSTERS, State
+from refinery.near_duplicates.state import State
 from refinery.store import ObjectStore
 
 CODE_VERSION = 1
@@ -34,12 +34,7 @@ def near_duplicates_step(
 
 def read_clusters(store: ObjectStore, step: Step) -> pa.Table:
     """The clusters of two samples or more: sample_id, cluster (its smallest sample id), size; sorted by sample id."""
-    state = State(store, step)
-    while True:
-        head, _ = state.head()
-        table = state.load((head.clusters,) if head.clusters else (), CLUSTERS)
-        if table is not None:
-            return table
+    return State(store, step).clusters()
 
 
 def members(store: ObjectStore, step: Step, sample_id: str) -> list[str]:

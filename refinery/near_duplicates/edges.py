@@ -76,6 +76,8 @@ def close_vectors(left: Vectors, right: Vectors, cosine: float, *, same: bool = 
             products = block @ right[j : j + _BLOCK].T
             if same and i == j:
                 products[np.tril_indices(len(block))] = -1
+            if products.max(initial=-1) < cosine - margin:
+                continue
             a, b = np.nonzero(products >= cosine - margin)
             values = products[a, b].astype(np.float64)
             unsure = np.flatnonzero(values < cosine + margin)

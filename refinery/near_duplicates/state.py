@@ -123,6 +123,14 @@ class State:
                 return None
         return pa.concat_tables(tables)
 
+    def clusters(self) -> pa.Table:
+        """The rows of CLUSTERS under the head of now."""
+        while True:
+            head, _ = self.head()
+            table = self.load((head.clusters,) if head.clusters else (), CLUSTERS)
+            if table is not None:
+                return table
+
     def mark(self, batch: str, points: pa.Table) -> None:
         """Write <batch>.parquet: which samples of it were compared, by pixels and by vector."""
         signals: dict[str, set[str]] = {}

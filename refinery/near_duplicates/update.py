@@ -67,7 +67,7 @@ def update_clusters(
     """
     started = time.monotonic()
     state, facts = State(store, step), FactStore(store)
-    before = _clusters(state)
+    before = state.clusters()
     wanted = None if batches is None else set(batches)
     done: set[str] = set()
     counts: Counter[str] = Counter()
@@ -98,7 +98,7 @@ def update_clusters(
     finally:
         progress.done()
     pairs, new = counts.pop("pairs", 0), counts.pop("new", 0)
-    now = _clusters(state)
+    now = state.clusters()
     sizes = pc.value_counts(now["cluster"].combine_chunks()).field("counts").to_numpy()
     return ClusterReport(
         step_key=step.key,
@@ -234,14 +234,6 @@ def _cluster_rows(universe: pa.Array, labels: Ints) -> pa.Table:
         },
         schema=CLUSTERS,
     )
-
-
-def _clusters(state: State) -> pa.Table:
-    while True:
-        head, _ = state.head()
-        table = state.load((head.clusters,) if head.clusters else (), CLUSTERS)
-        if table is not None:
-            return table
 
 
 def _root(clusters: pa.Table) -> str:
