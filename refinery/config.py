@@ -52,7 +52,6 @@ class NearDuplicateSettings(_Section):
 
     phash_distance: Annotated[int, Field(ge=0, le=16)] = 6
     cosine: Annotated[float, Field(gt=0, le=1)] = 0.95
-    space: str = "default"
 
 
 class InspectSettings(_Section):

@@ -69,6 +69,8 @@ class Projector:
         if gone:
             self._index.delete(gone)
         written = self._upsert(documents.filter(pa.array(stale, pa.bool_())))
+        if written or gone:
+            self._index.compact()
         if self._index.position() != position:
             self._index.set_position(position)
         return ProjectionReport(len(ids), written, len(gone), len(ids) - written, position["ledger_offset"])

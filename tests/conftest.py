@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,30 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusReport:
 def store(tmp_path: Path) -> LocalStore:
     """An empty object store."""
     return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def refined_folder(corpus: CorpusReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has ingested the small corpus and been run to gold, through the assets. Read only: copy it."""
+    from assets.run import run
+    from refinery.ingest import ingest
+    from refinery.project import Refinery
+    from refinery.sources import open_source
+
+    folder = tmp_path_factory.mktemp("refined") / "project"
+    project = Refinery.create(folder, "embedder: {kind: efficientnet_lite0}\n")
+    source = open_source(corpus.folder, name="photographs", kind="folder")
+    ingest(project.store, project.fields, source, batch_size=50, max_bytes=project.settings.inspect.max_bytes)
+    run(project)
+    return folder
+
+
+@pytest.fixture
+def refined(refined_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the refined project that a test may change."""
+    from refinery.project import Refinery
+
+    project = Refinery.open(shutil.copytree(refined_folder, tmp_path / "project"))
+    project.replay()  # a copied file is another file to a local store: meet them all once
+    project.project()
+    return project.path

@@ -163,7 +163,8 @@ def names_of_all_kinds(room: Darkroom) -> Iterator[Case]:
             "odd_name",
             partial(_of_region, room, name, number, write),
             photo,
-            caption=f"{name}, a part.",
+            # beside a file without extension, a .txt is a sample of its own
+            caption=f"{name}, a part." if "." in path.rpartition("/")[2] else None,
         )
 
 
