@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 STANDARD_ATTRIBUTES = (
     Field("caption", FieldType.TEXT, "What the picture shows, in words."),
-    Field("license", FieldType.STRING, "The licence it may be used under."),
+    Field("licence", FieldType.STRING, "The licence it may be used under."),
     Field("author", FieldType.STRING, "Who made it."),
 )
 

@@ -5,6 +5,7 @@ Which model made a vector is in its name and in the digest of its weights; there
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -63,6 +64,8 @@ def make_embedder(settings: EmbedderSettings, project_dir: Path) -> Embedder:
     Raises ConfigError: `model_unavailable` when its weights are not on this machine and cannot be fetched,
     `unknown_model` for an architecture or tag that open_clip does not have, `missing_package`.
     """
+    # OpenMP threads that spin while they wait starve each other when the cores are busy; read when torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if settings.kind == "efficientnet_lite0":
         from refinery.embedders.efficientnet import EfficientNetLite0
 
