@@ -11,7 +11,7 @@ import typer
 
 from refinery.cli.output import Line, line, many, table
 from refinery.cli.session import Json, Session, start
-from refinery.config import FILE_NAME, EmbedderSettings
+from refinery.config import FILE_NAME, EmbedderSettings, InspectSettings, NearDuplicateSettings
 from refinery.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -142,12 +142,13 @@ def _config(choice: _Choice) -> str:
     """refinery.yaml of a new project."""
     import yaml
 
+    known, near, caps = EmbedderSettings(), NearDuplicateSettings(), InspectSettings()
     if choice.kind == "efficientnet_lite0":
         embedder = (
             "embedder:\n  kind: efficientnet_lite0   # pictures only: no search by meaning from words\n"
         )
         embedder += "# With a model hub in reach, or a checkpoint at hand, name an open_clip model instead:\n"
-        embedder += "# embedder: {kind: open_clip, model: ViT-B-32-256, pretrained: datacomp_s34b_b86k}\n"
+        embedder += f"# embedder: {{kind: open_clip, model: {known.model}, pretrained: {known.pretrained}}}\n"
     else:
         settings: dict[str, Any] = {
             "kind": "open_clip",
@@ -168,10 +169,10 @@ index: {{kind: lancedb, path: index}}
 # The model that embeds pictures; its weights' digest is in every fact. Another model is another step: run again.
 {embedder}
 # When two samples are near-duplicates; policy.yaml decides what becomes of them.
-near_duplicates: {{phash_distance: 6, cosine: 0.95}}
+near_duplicates: {{phash_distance: {near.phash_distance}, cosine: {near.cosine}}}
 
 # Caps of the inspection: larger files are not kept, larger pictures are not decoded.
-inspect: {{max_bytes: 268435456, max_pixels: 178956970}}
+inspect: {{max_bytes: {caps.max_bytes}, max_pixels: {caps.max_pixels}}}
 
 # Rules that hold samples back. `refinery policy try FILE` shows what another one would change.
 policy: policy.yaml
