@@ -81,8 +81,9 @@ class Exporter:
         """Write what is missing of an export. Any number of workers, any interruption before: the same bytes."""
         progress = progress or NullProgress()
         prefix = export_prefix(snapshot, recipe)
-        rows = {row["sample_id"]: row for row in self._snapshots.rows(snapshot).to_pylist()}
-        digests = dict(zip(rows, row_digests(self._snapshots.rows(snapshot)), strict=True))
+        table = self._snapshots.rows(snapshot)
+        rows = {row["sample_id"]: row for row in table.to_pylist()}
+        digests = dict(zip(rows, row_digests(table), strict=True))
         plans = datago.plan(
             list(rows), [r["width"] for r in rows.values()], [r["height"] for r in rows.values()], recipe
         )

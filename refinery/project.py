@@ -245,10 +245,9 @@ class Refinery:
         Without `filter_text`, the dataset's own filter of refinery.yaml applies. ConfigError when verdicts are stale.
         """
         head, _ = read_head(self.store)
-        current = accounting.status(self.store, self.ledger, self.batches)
-        if not head.policy or current.stale:
+        if not self.replayer.is_current(self.policy):
             raise ConfigError(
-                "Verdicts are behind the ledger or the batches: `refinery run` brings them up to date.",
+                "Verdicts are behind the ledger, the facts or the policy: `refinery run` brings them up to date.",
                 kind="stale_verdicts",
             )
         dataset = self.settings.datasets.get(name)

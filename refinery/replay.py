@@ -21,7 +21,7 @@ from refinery.errors import ConflictError
 from refinery.facts import FactStore
 from refinery.fields import Fields
 from refinery.ledger import Ledger, LedgerView
-from refinery.near_duplicates import read_clusters
+from refinery.near_duplicates import clusters_root, read_clusters
 from refinery.policy import Policy
 from refinery.states.head import StateHead, read_head, write_head
 from refinery.states.rows import row_digests
@@ -110,6 +110,7 @@ class Replayer:
             fields=digest_json([[f.name, f.type.value] for f in self._fields.attributes]),
             steps={name: s.key for name, s in steps.items()},
             files={name: self._facts.files(s) for name, s in steps.items()},
+            clusters=clusters_root(self._store, self._steps.near_duplicates),
             batches=self._batches.landed(),
         )
 
@@ -162,6 +163,10 @@ class Replayer:
                 affected.update(
                     self._facts.read(step, batches=changed, columns=["sample_id"])["sample_id"].to_pylist()
                 )
+        if now.clusters != old.clusters and now.files["near_duplicates"] == old.files.get("near_duplicates"):
+            # clusters were published whose batches are not marked as compared yet
+            clusters = read_clusters(self._store, self._steps.near_duplicates)
+            affected.update(clusters["sample_id"].to_pylist())
         for batch in fresh:
             affected.update(self._batches.samples(batch))
         affected &= set(self._known(affected))

@@ -37,6 +37,11 @@ def read_clusters(store: ObjectStore, step: Step) -> pa.Table:
     return State(store, step).clusters()
 
 
+def clusters_root(store: ObjectStore, step: Step) -> str:
+    """The digest of all clusters: it changes exactly when `read_clusters` does. Empty before the first update."""
+    return State(store, step).head()[0].root
+
+
 def members(store: ObjectStore, step: Step, sample_id: str) -> list[str]:
     """The samples of the cluster that `sample_id` is in, sorted. InputError when it has no near-duplicates."""
     table = read_clusters(store, step)

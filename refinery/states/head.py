@@ -20,7 +20,8 @@ FORMAT = "refinery.state/1"
 
 @dataclass(frozen=True, slots=True)
 class StateHead:
-    """`files` names the fact files seen per step (batch → version token); `counts` are samples by verdict, `held` are
+    """`files` names the fact files seen per step (batch → version token), `clusters` digests the near-duplicate clusters;
+    `counts` are samples by verdict, `held` are
     held samples by their first reason, so that they add up."""
 
     root: str = EMPTY_NODE.digest
@@ -30,6 +31,7 @@ class StateHead:
     fields: str = ""
     steps: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, str]] = field(default_factory=dict)
+    clusters: str = ""
     batches: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
