@@ -7,6 +7,7 @@ run with nothing to do starts nothing.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from assets.plan import BatchWork, check_dataset, dataset_is_due, gold_is_due, plan_batches
 from refinery.accounting import Status, audit
+from refinery.errors import CorruptionError
 from refinery.progress import Progress
 from refinery.project import Refinery
 
@@ -43,12 +45,14 @@ class StageReport:
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """What a run did. `replay` has evaluated, changed, reused, scope and flips when verdicts were replayed, else None;
-    `snapshots` are the newest of the datasets, those made now under `frozen`."""
+    `snapshots` are the newest of the datasets, those made now under `frozen`. `failed_checks` are the findings of asset
+    checks that let the run go on; a failed blocking one is a CorruptionError."""
 
     stages: list[StageReport]
     replay: dict[str, Any] | None
     snapshots: list[str]
     frozen: list[str]
+    failed_checks: list[str]
     status: Status
     launched: int
     seconds: float
@@ -66,6 +70,7 @@ class RunReport:
             "replay": self.replay,
             "snapshots": self.snapshots,
             "frozen": self.frozen,
+            "failed_checks": self.failed_checks,
             "facts_computed": self.facts_computed,
             "runs_launched": self.launched,
             "seconds": self.seconds,
@@ -91,6 +96,7 @@ class RunReport:
                 yield f"  {flip}: {count:,}"
         for ref in self.snapshots:
             yield f"{ref} {'frozen now' if ref in self.frozen else 'is still what gold gives'}"
+        yield from self.failed_checks
         held, s = sum(self.status.held.values()), self.status
         yield f"{s.seen:,} seen = {s.gold:,} gold + {held:,} held + {s.pending:,} pending"
         yield f"root {s.root}  (ledger offset {s.ledger_offset}, {self.seconds:.1f} s)"
@@ -103,6 +109,7 @@ class _Tally:
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     replay: dict[str, Any] | None = None
     frozen: list[str] = field(default_factory=list)
+    failed_checks: list[str] = field(default_factory=list)
 
     def add(self, asset: str, values: dict[str, Any]) -> None:
         """Take in the metadata values of one materialization."""
@@ -196,6 +203,7 @@ def _report(
         replay=launch.tally.replay,
         snapshots=[s.ref for s in newest if s is not None],
         frozen=launch.tally.frozen,
+        failed_checks=launch.tally.failed_checks,
         status=project.status(),
         launched=launch.count,
         seconds=round(time.monotonic() - started, 3),
@@ -221,18 +229,27 @@ class _Launcher:
 
     def __call__(self, job: str, partition: str | None = None) -> None:
         """Run a job, for a partition when it has them, and take in what its assets say."""
-        from dagster import DagsterExecutionInterruptedError
+        from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 
         from assets.definitions import defs
+        from assets.instance import failed_checks
 
         instance = self._instance or self._start()
         self.count += 1
+        run_id = str(uuid.uuid4())
         try:
             result = defs.resolve_job_def(job).execute_in_process(
-                run_config=_QUIET, instance=instance, partition_key=partition, tags=self._tags
+                run_config=_QUIET,
+                instance=instance,
+                partition_key=partition,
+                run_id=run_id,
+                tags=self._tags,
             )
         except DagsterExecutionInterruptedError:
             raise KeyboardInterrupt from None
+        except DagsterAssetCheckFailedError:
+            raise CorruptionError(" ".join(failed_checks(instance, run_id)), kind="failed_check") from None
+        self.tally.failed_checks.extend(failed_checks(instance, run_id))
         for event in result.get_asset_materialization_events():
             found = event.step_materialization_data.materialization
             values = {name: entry.value for name, entry in found.metadata.items()}
