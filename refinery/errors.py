@@ -65,5 +65,5 @@ class CorruptionError(RefineryError):
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:
     """A sentence " Did you mean 'x'?" for the closest known word, or an empty string."""
-    close = difflib.get_close_matches(found, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(found, list(known), n=1, cutoff=0.7)
     return f" Did you mean {close[0]!r}?" if close else ""
