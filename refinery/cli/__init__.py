@@ -57,9 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        sys.stdout.write(f"refinery {version('image-refinery')}\n")
+        try:
+            number = version("image-refinery")
+        except PackageNotFoundError:
+            number = "(not installed: this is a bare checkout)"
+        sys.stdout.write(f"refinery {number}\n")
         raise typer.Exit
 
 
