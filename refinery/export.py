@@ -68,6 +68,20 @@ def parse_recipe(raw: dict[str, Any]) -> datago.Recipe:
         raise ConfigError(str(error), kind="bad_recipe") from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How the shards of one export are written. All have the columns of all the snapshot's payloads."""
+
+    recipe: datago.Recipe
+    payloads: list[str]
+    threads: int
+
+    def write(self, path: Path, plan: datago.ShardPlan, records: list[datago.Record]) -> datago.ShardResult:
+        return datago.write_shard(
+            str(path), plan, records, self.recipe, threads=self.threads, payload_names=self.payloads
+        )
+
+
 class Exporter:
     """Exports the snapshots of one store."""
 
@@ -102,7 +116,8 @@ class Exporter:
                 record, reused = old[1], True
             else:
                 records = [self._input(rows[i]) for i in plan.sample_ids]
-                record, reused = self._write(prefix, plan, records, recipe, inputs[plan.name], workers), False
+                writing = _Writing(recipe, payloads, threads=0 if workers == 1 else 1)
+                record, reused = self._write(prefix, plan, records, writing, inputs[plan.name]), False
             self._store.put_if_absent(_record_key(prefix, plan.name), canonical_json(asdict(record)))
             progress.advance(record.samples, record.bytes)
             return record, reused
@@ -162,20 +177,18 @@ class Exporter:
         prefix: str,
         plan: datago.ShardPlan,
         records: list[datago.Record],
-        recipe: datago.Recipe,
+        writing: _Writing,
         inputs: str,
-        workers: int,
     ) -> ShardRecord:
         key = f"{prefix}/{plan.name}"
-        threads = 0 if workers == 1 else 1
         target = self._store.local_path(key)
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
-            result = datago.write_shard(str(target), plan, records, recipe, threads=threads)
+            result = writing.write(target, plan, records)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 scratch = Path(folder) / plan.name
-                result = datago.write_shard(str(scratch), plan, records, recipe, threads=threads)
+                result = writing.write(scratch, plan, records)
                 self._store.put_file_if_absent(key, scratch)
         if result.failures:
             sample_id, reason, detail = result.failures[0]
