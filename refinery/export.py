@@ -101,8 +101,11 @@ class Exporter:
         plans = datago.plan(
             list(rows), [r["width"] for r in rows.values()], [r["height"] for r in rows.values()], recipe
         )
+        payloads = sorted(
+            {p["name"] for r in rows.values() if r["payloads"] != "[]" for p in json.loads(r["payloads"])}
+        )
         inputs = {
-            p.name: digest_json([recipe.digest, p.name, [digests[i].hex() for i in p.sample_ids]])
+            p.name: digest_json([recipe.digest, p.name, payloads, [digests[i].hex() for i in p.sample_ids]])
             for p in plans
         }
         found = {p.name: r for p in plans if (r := self._record(prefix, p.name)) is not None}
