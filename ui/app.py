@@ -1,0 +1,99 @@
+"""The viewer's entry: `refinery view`, or `streamlit run ui/app.py -- --project DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from refinery.errors import RefineryError
+from ui import browse, sample, show
+from ui.core import Viewer, default_name
+
+PROJECT_VARIABLE = "REFINERY_PROJECT"
+_STYLE = """<style>
+.stMainBlockContainer {padding: 2.5rem 3rem 3rem}
+[data-testid="stSidebarHeader"] {height: 1rem; padding-bottom: 0}
+[data-testid="stImage"] img {max-height: 32rem; object-fit: contain}
+</style>"""
+
+
+def main() -> None:
+    """One run of the page: the URL says which."""
+    st.set_page_config(page_title="refinery", page_icon="◆", layout="wide")
+    st.html(_STYLE)
+    options = _options()
+    try:
+        _open(options.project, options.read_only)
+    except RefineryError as error:
+        show.notice("No project is open", error)
+        st.caption(
+            "Start the viewer with `refinery --project DIR view`, or set REFINERY_PROJECT to a project's folder."
+        )
+        return
+    _sidebar()
+    show.said()
+    status = show.viewer().status()
+    stage = show.viewer().stage(status)
+    if stage == "nothing_ingested":
+        st.subheader("Nothing has been ingested yet")
+        st.caption("`refinery ingest FOLDER --source NAME`, then `refinery run`, and samples appear here.")
+        return
+    if status.stale:
+        _stale(status.staged)
+    if stage == "no_index":
+        st.subheader("There is no index yet")
+        st.caption(f"{status.seen:,} samples have been ingested; `refinery run` makes them searchable.")
+    elif show.screen().sample:
+        sample.page()
+    else:
+        browse.page()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--project", type=Path, default=Path(os.environ.get(PROJECT_VARIABLE) or "."))
+    parser.add_argument("--read-only", action="store_true")
+    return parser.parse_known_args()[0]
+
+
+def _open(folder: Path, read_only: bool) -> None:
+    """One project for each browser session: a session's runs follow each other, so nothing is shared between threads."""
+    known: Viewer | None = st.session_state.get("viewer")
+    here = folder.absolute()
+    if known is not None and (known.project.path, known.read_only) == (here, read_only):
+        st.session_state["viewer"] = known.current()
+    else:
+        st.session_state["viewer"] = Viewer.open(here, read_only=read_only)
+
+
+def _sidebar() -> None:
+    with st.sidebar:
+        show.text(show.viewer().project.path.name)
+        st.session_state.setdefault("name", default_name())
+        if show.viewer().read_only:
+            st.badge("read only", color="gray")
+        else:
+            st.session_state["name"] = st.session_state["name"]  # outlives pages that do not show it
+            st.text_input("You are", key="name", help="Every flag, tag and undo carries this name.")
+
+
+def _stale(staged: int) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.badge("△ Verdicts are behind", color="orange")
+        st.text(
+            "They follow at the next `refinery run`"
+            + (", which also lands what is staged." if staged else ".")
+        )
+        if not show.viewer().read_only:
+            st.button("Replay now", on_click=show.act, args=(_replay,))
+
+
+def _replay() -> str:
+    report = show.viewer().replay()
+    return f"Replayed to ledger offset {report.ledger_offset:,}: {report.changed:,} verdicts changed."
+
+
+main()

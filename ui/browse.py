@@ -1,0 +1,123 @@
+"""Browse: find samples by filter, facets, words, likeness or at random; a grid of what was found."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from refinery.cli.output import safe
+from refinery.errors import InputError
+from refinery.search import Hit
+from ui import show
+from ui.core import FACETS, Screen
+
+_COLUMNS = 6
+_EXAMPLES = "min_side >= 512 AND NOT near_duplicate · matches(caption, 'red panda') · has_flag('review')"
+
+
+def page() -> None:
+    """The page for a project with an index."""
+    screen = show.screen()
+    st.text_input(
+        "Filter",
+        placeholder="SQL WHERE, for example: min_side >= 512 AND aspect BETWEEN 0.5 AND 2",
+        help=f"The one filter language, over the fields that `refinery fields` lists. Examples: `{_EXAMPLES}`",
+        **show.bound("where", screen.where),
+    )
+    try:
+        screen.filter(show.viewer().fields)
+    except InputError as error:
+        show.notice("This is no filter", error)
+        _find(Screen(words=screen.words, seed=screen.seed), screen)
+        return
+    _find(screen, screen)
+    try:
+        found = show.viewer().browse(screen)
+    except InputError as error:
+        show.notice("This cannot be shown", error)
+        st.button("Start anew", on_click=show.go, args=(Screen(),))
+        return
+    _heading(screen, found.selected)
+    grid(found.hits)
+    if not found.hits:
+        st.caption("No sample is like that. Widen the filter, or choose another verdict, reason or source.")
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if screen.cursor:
+            st.button("First page", on_click=show.go, args=(screen.change(cursor=""),))
+        if found.cursor:
+            st.button(
+                "Next page", type="primary", on_click=show.go, args=(screen.change(cursor=found.cursor),)
+            )
+
+
+def grid(hits: tuple[Hit, ...], columns: int = _COLUMNS) -> None:
+    """Thumbnails with verdict badges; a button opens each sample."""
+    tiles = show.viewer().tiles([hit.sample_id for hit in hits])
+    for start in range(0, len(hits), columns):
+        for cell, hit in zip(st.columns(columns, gap="small"), hits[start : start + columns], strict=False):
+            with cell, st.container(gap="xsmall"):
+                st.image(
+                    tiles[hit.sample_id], width="stretch", alt=f"thumbnail of sample {hit.sample_id[:12]}"
+                )
+                with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+                    show.verdict(hit.document["verdict"])
+                    if hit.score is not None:
+                        st.caption(f"{hit.score:.3f}")
+                reasons = hit.document["reasons"]
+                more = f" +{len(reasons) - 1}" if len(reasons) > 1 else ""
+                show.text(reasons[0] + more if reasons else _size(hit))
+                to = show.screen().change(sample=hit.sample_id)
+                st.button(
+                    hit.sample_id[:8],
+                    key=f"open-{hit.sample_id}",
+                    on_click=show.go,
+                    args=(to,),
+                    width="stretch",
+                )
+
+
+def _size(hit: Hit) -> str:
+    return f"{hit.document['width']} × {hit.document['height']}"
+
+
+def _heading(screen: Screen, selected: int) -> None:
+    order = "in order of id"
+    if screen.like:
+        order = "the most similar to this one first"
+    elif screen.words:
+        order = "those with any of the words, the best match first"
+    elif screen.seed is not None:
+        order = f"in random order, seed {screen.seed}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{selected:,}** samples match, {order}", width="content")
+        if screen.like:
+            st.code(screen.like[:12], language=None, width="content")
+            st.button("Any order", on_click=show.go, args=(screen.change(like=""),))
+        for word, count in show.viewer().facet(screen, "verdict").items():
+            show.verdict(word, count)
+
+
+def _find(counted: Screen, screen: Screen) -> None:
+    """The widgets beside the filter: facets with their counts, words, and random order."""
+    with st.sidebar:
+        for facet in FACETS:
+            counts = show.viewer().facet(counted, facet)
+            chosen: str = getattr(screen, facet)
+            st.selectbox(
+                facet.capitalize(),
+                [*counts, *({chosen} - {"", *counts})],
+                format_func=partial(_counted, counts),
+                placeholder="any",
+                **show.bound(facet, chosen or None),
+            )
+        st.text_input(
+            "Words in captions", placeholder="any of the words", **show.bound("words", screen.words)
+        )
+        st.number_input(
+            "Random order, by seed", min_value=0, step=1, placeholder="off", **show.bound("seed", screen.seed)
+        )
+
+
+def _counted(counts: dict[str, int], value: str) -> str:
+    return f"{safe(value)} ({counts.get(value, 0):,})"

@@ -1,0 +1,103 @@
+"""How the pages show things: text from data is text (never Markdown or HTML), verdicts have a shape and a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import streamlit as st
+
+from refinery.cli.output import safe
+from refinery.errors import RefineryError
+from ui.core import Screen, Viewer
+
+_SAID = "said"
+_VERDICTS: Mapping[str, tuple[str, Literal["green", "orange", "blue"]]] = {
+    "gold": ("● gold", "green"),
+    "held": ("■ held", "orange"),
+    "pending": ("○ pending", "blue"),
+}
+
+
+def screen() -> Screen:
+    """The screen that the URL names."""
+    return Screen.from_params(st.query_params.to_dict())
+
+
+def go(to: Screen) -> None:
+    """Make the URL name another screen; the pages follow it."""
+    st.query_params.from_dict(to.to_params())
+
+
+def viewer() -> Viewer:
+    """This session's viewer."""
+    found: Viewer = st.session_state["viewer"]
+    return found
+
+
+def bound(field: str, value: object) -> dict[str, Any]:
+    """Arguments that bind a widget to a field of the screen: it shows what the URL says, and changes it."""
+    key = f"screen-{field}"
+    st.session_state[key] = value
+    return {"key": key, "on_change": _changed, "args": (field, key)}
+
+
+def _changed(field: str, key: str) -> None:
+    value = st.session_state[key]
+    go(screen().change(**{field: value if field == "seed" else value or ""}))
+
+
+def act(what: Callable[..., str], *keys: str) -> None:
+    """A button's callback: do something with the values of widgets, and remember what came of it for `said`.
+    What was typed stays when it was refused."""
+    try:
+        st.session_state[_SAID] = (True, what(*(st.session_state[key] for key in keys)))
+    except RefineryError as error:
+        st.session_state[_SAID] = (False, str(error))
+    else:
+        for key in keys:
+            if isinstance(st.session_state[key], str) and key.startswith("typed-"):
+                st.session_state[key] = ""
+
+
+def said() -> None:
+    """What came of the last act, once."""
+    if (found := st.session_state.pop(_SAID, None)) is not None:
+        done, words = found
+        notice("Done" if done else "Refused", words, good=done)
+
+
+def notice(title: str, words: object, *, good: bool = False) -> None:
+    """A remark: a constant title, and words that may come from data."""
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.badge(f"✓ {title}" if good else f"✕ {title}", color="green" if good else "red")
+        text(words)
+
+
+def verdict(word: str, count: int | None = None) -> None:
+    """A verdict as a badge with a shape of its own; with how many samples have it."""
+    label, colour = _VERDICTS[word]
+    st.badge(label if count is None else f"{label} {count:,}", color=colour)
+
+
+def text(words: object) -> None:
+    """Words from data, as they are; control characters escaped."""
+    st.text(safe(words))
+
+
+def table(rows: Sequence[Mapping[str, object]], none: str) -> None:
+    """Rows as a table of texts, or the words for none."""
+    if rows:
+        cells = [{name: cell(value) for name, value in row.items()} for row in rows]
+        st.dataframe(cells, hide_index=True)
+    else:
+        st.caption(none)
+
+
+def cell(value: object) -> str:
+    """A value as one short text."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return safe(", ".join(map(str, value)) if isinstance(value, list) else value)
