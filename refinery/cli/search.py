@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote
 
 import typer
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from refinery.search import SearchResult
 
 app = typer.Typer()
+_TITLE = 60
 _ORDERS = "--sort, --random, --text, --like, --like-text and --like-file"
 
 
@@ -215,8 +217,11 @@ def _lines(result: SearchResult) -> Iterator[Line]:
 
 
 def _title(document: dict[str, Any]) -> str:
-    text = str(document.get("caption") or (document["uri"] or [""])[0])
-    return text if len(text) <= 60 else f"…{text[-59:]}" if not document.get("caption") else f"{text[:59]}…"
+    """A few words to know a sample by: its caption, else the end of its first place."""
+    if caption := document.get("caption"):
+        return caption if len(caption) <= _TITLE else f"{caption[: _TITLE - 1]}…"
+    place = "/".join(unquote((document["uri"] or [""])[0]).split("/")[-2:])
+    return place if len(place) <= _TITLE else f"…{place[1 - _TITLE :]}"
 
 
 def _group_lines(document: dict[str, Any]) -> Iterator[Line]:
