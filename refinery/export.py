@@ -21,7 +21,7 @@ from typing import Any
 import datago
 from refinery.blobs import blob_key
 from refinery.digests import canonical_json, digest_file, digest_json
-from refinery.errors import ConfigError, CorruptionError
+from refinery.errors import ConfigError, CorruptionError, InputError, TransientError
 from refinery.progress import NullProgress, Progress
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.rows import row_digests
@@ -77,9 +77,17 @@ class _Writing:
     threads: int
 
     def write(self, path: Path, plan: datago.ShardPlan, records: list[datago.Record]) -> datago.ShardResult:
-        return datago.write_shard(
-            str(path), plan, records, self.recipe, threads=self.threads, payload_names=self.payloads
-        )
+        """Write one shard; what datago raises, as our errors."""
+        try:
+            return datago.write_shard(
+                str(path), plan, records, self.recipe, threads=self.threads, payload_names=self.payloads
+            )
+        except datago.StorageError as error:
+            raise TransientError(f"Shard {plan.name} was not written: {error}", kind=error.kind) from error
+        except datago.ConfigError as error:
+            raise ConfigError(f"Shard {plan.name} was not written: {error}", kind=error.kind) from error
+        except datago.InputError as error:
+            raise InputError(f"Shard {plan.name} was not written: {error}", kind=error.kind) from error
 
 
 class Exporter:

@@ -185,9 +185,16 @@ class Refinery:
         return self.ledger.undo(standing, actor, reason)
 
     def register_field(self, field: Field, actor: Actor) -> Event:
-        """Register an attribute. InputError for a bad name, or when it exists with another type."""
+        """Register an attribute; one that is registered so already stays as it is.
+
+        InputError for a bad name, or when it exists with another type.
+        """
         check_attribute(field)
         fields = self.fields
+        if field.name in fields and fields[field.name] == field:
+            view = self.ledger.view()
+            same = (e for e in self.ledger.events() if e.type is EventType.FIELD and e.kind == field.name)
+            return next(e for e in reversed(list(same)) if view.stands(e))
         if field.name in fields and fields[field.name].type is not field.type:
             raise InputError(
                 f"Attribute {field.name!r} exists as {fields[field.name].type.value}: a type cannot change; register another name.",

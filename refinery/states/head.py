@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from refinery.digests import canonical_json
 from refinery.errors import CorruptionError
@@ -50,10 +50,19 @@ def read_head(store: ObjectStore) -> tuple[StateHead, str | None]:
     found = store.get_with_etag(KEY)
     if found is None:
         return StateHead(), None
-    raw = json.loads(found[0])
-    if raw.pop("format", None) != FORMAT:
-        raise CorruptionError(f"{KEY} is not {FORMAT}: this version cannot read it.", kind="unknown_format")
-    return StateHead(**raw), found[1]
+    try:
+        raw = json.loads(found[0])
+        known = raw.pop("format") == FORMAT
+        return (StateHead(**raw), found[1]) if known else _unreadable("another format")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _unreadable(error)
+
+
+def _unreadable(why: object) -> NoReturn:
+    raise CorruptionError(
+        f"{KEY} is not {FORMAT} ({why}): delete it, and the next `refinery run` evaluates every sample anew.",
+        kind="damaged_state",
+    )
 
 
 def write_head(store: ObjectStore, head: StateHead, etag: str | None) -> None:

@@ -1,0 +1,5 @@
+"""Fixtures of the shard suites."""
+
+from tests.formats.shards import records
+
+__all__ = ["records"]
