@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from assets.run import RunReport, run
+from refinery.config import FILE_NAME
 from refinery.contact_sheet import draw_contact_sheet
 from refinery.corpus import build_corpus
 from refinery.digests import digest

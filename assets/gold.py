@@ -13,7 +13,7 @@ from resources import RefineryResource
 
 
 @dg.asset(
-    deps=["inspected", "near_duplicates"],
+    deps=["near_duplicates"],
     group_name="gold",
     kinds={"parquet"},
     code_version="1",

@@ -52,7 +52,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownM
 
 
 def counts(head: str, by_name: Mapping[str, int]) -> dg.MarkdownMetadataValue:
-    """A table of counts by name, the most first."""
+    """A table of counts by name, the most first; "none" when there is nothing to count."""
+    if not by_name:
+        return dg.MetadataValue.md("none")
     ordered = sorted(by_name.items(), key=lambda item: (-item[1], item[0]))
     return table([head, "samples"], ordered)
 
@@ -72,7 +74,7 @@ def _pictures(facts: pa.Table) -> str:
         f"![{i[:12]}](data:image/jpeg;base64,{_small(data)})" for i, data in zip(ids, shown, strict=True)
     ]
     if not cells:
-        return "No sample decoded\\."
+        return "none"
     rows = [[f"`{i[:12]}`" for i in ids], ["---"] * len(ids), cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

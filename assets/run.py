@@ -120,7 +120,7 @@ class _Tally:
             self.replay = {
                 "evaluated": values["computed"],
                 **{k: values[k] for k in ("reused", "changed", "scope", "root", "previous_root")},
-                "flips": values["flips_by_name"],
+                "flips": values["flips"],
             }
         if asset == "snapshots" and values["computed"]:
             self.frozen.append(values["snapshot"])

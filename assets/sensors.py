@@ -63,7 +63,7 @@ def _stage_sources(context: dg.SensorEvaluationContext, project: Refinery) -> li
             context.log.error(f"Source {settings.name!r}: {error}")
             errors.append(error)
         else:
-            context.log.info(f"Source {settings.name!r}: {len(staged)} new batches.")
+            context.log.debug(f"Source {settings.name!r}: {len(staged)} new batches.")
     return errors
 
 

@@ -82,7 +82,7 @@ def embeddings(context: dg.AssetExecutionContext, refinery: RefineryResource) ->
 
 
 @dg.asset(
-    deps=[embeddings],
+    deps=[inspected, embeddings],
     group_name="silver",
     kinds={"python", "parquet"},
     code_version=str(CLUSTERS_VERSION),
@@ -100,7 +100,7 @@ def near_duplicates(refinery: RefineryResource) -> dg.MaterializeResult[None]:
         progress=refinery.progress("near-duplicates"),
     )
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(f"{report.step_key}:{report.root}"),
+        data_version=dg.DataVersion(f"{report.step_key}:{report.samples}:{report.root}"),
         metadata={
             **cluster_metadata(report),
             **clock.rates(report.new, 0),
@@ -110,7 +110,7 @@ def near_duplicates(refinery: RefineryResource) -> dg.MaterializeResult[None]:
 
 
 @dg.asset(
-    deps=[embeddings, "verdicts", "snapshots"],
+    deps=["verdicts", "snapshots"],
     group_name="silver",
     kinds={"lancedb"},
     pool="index",

@@ -49,10 +49,20 @@ def serve(project: Refinery, port: int) -> int:
     with dg.DagsterInstance.from_config(str(home)) as instance:
         end_abandoned_runs(instance, home)
         know_partitions(instance, project)
-    command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(WORKSPACE)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    command = [sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev"]
+    command += [
+        "--workspace",
+        str(WORKSPACE),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+    ]
     environment = {**os.environ, "DAGSTER_HOME": str(home), PROJECT_VARIABLE: str(project.path)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     child = subprocess.Popen(command, env=environment, cwd=WORKSPACE.parent, start_new_session=True)
     try:
         if _answers(child, f"http://127.0.0.1:{port}/server_info"):

@@ -19,11 +19,11 @@ GRAPH = {
     "raw_samples": ("bronze", "batches", []),
     "inspected": ("silver", "batches", ["raw_samples"]),
     "embeddings": ("silver", "batches", ["inspected"]),
-    "near_duplicates": ("silver", None, ["embeddings"]),
-    "verdicts": ("gold", None, ["inspected", "near_duplicates"]),
+    "near_duplicates": ("silver", None, ["embeddings", "inspected"]),
+    "verdicts": ("gold", None, ["near_duplicates"]),
     "snapshots": ("gold", "datasets", ["verdicts"]),
     "shards": ("gold", "datasets", ["snapshots"]),
-    "sample_index": ("silver", None, ["embeddings", "snapshots", "verdicts"]),
+    "sample_index": ("silver", None, ["snapshots", "verdicts"]),
 }
 
 
@@ -112,7 +112,9 @@ def test_loading_the_definitions_opens_no_project_and_loads_no_model(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["![x](https://example.org/x.png)", "<img src=x onerror=alert(1)>", "a | b\nc"])
+@pytest.mark.parametrize(
+    "text", ["![x](https://example.org/x.png)", "<img src=x onerror=alert(1)>", "a | b\nc"]
+)
 def test_data_in_metadata_is_never_markup(text: str) -> None:
     from assets.metadata import escape
 
