@@ -40,7 +40,8 @@ check: ## ruff, mypy, cargo fmt and clippy
 bench: ## every benchmark in its quick form; BENCH=name runs one
 	@deploy/setup.sh
 	@deploy/build.sh
-	@for bench in benchmarks/$(or $(BENCH),*).py; do echo "── $$bench"; $(PY) "$$bench" --quick || exit; done
+	@for bench in $(or $(BENCH),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))); do \
+		echo "── $$bench"; $(PY) -m "benchmarks.$$bench" --quick $(ARGS) || exit; done
 
 nightly: ## the long tests (heavy marks), then the quick ones
 	@deploy/setup.sh test

@@ -15,7 +15,7 @@ from blake3 import blake3
 from PIL import Image, ImageFilter, ImageOps
 
 import datago
-from benchmarks.table import Row, compare, options, rate, report
+from benchmarks._table import Row, compare, options, rate, report
 
 
 def photographs(folder: Path, size: tuple[int, int], count: int) -> list[str]:

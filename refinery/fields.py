@@ -89,7 +89,11 @@ BUILTIN_FIELDS: tuple[Field, ...] = _builtin(
         ("brightness", _T.NUMBER, "Mean luma, 0 to 1."),
         ("contrast", _T.NUMBER, "Standard deviation of luma, 0 to 1."),
         ("entropy", _T.NUMBER, "Entropy of the luma histogram in bits, 0 to 8."),
-        ("sharpness", _T.NUMBER, "Variance of the Laplacian of luma (0 to 255) at a fixed scale; blurred pictures are under 10."),
+        (
+            "sharpness",
+            _T.NUMBER,
+            "Variance of the Laplacian of luma (0 to 255) at a fixed scale; blurred pictures are under 10.",
+        ),
         ("embedder", _T.STRING, "Name of the model that embedded it in the default space."),
         (
             "cluster",

@@ -10,4 +10,11 @@ from __future__ import annotations
 from refinery.near_duplicates.clusters import clusters_root, members, near_duplicates_step, read_clusters
 from refinery.near_duplicates.update import ClusterReport, update_clusters
 
-__all__ = ["ClusterReport", "clusters_root", "members", "near_duplicates_step", "read_clusters", "update_clusters"]
+__all__ = [
+    "ClusterReport",
+    "clusters_root",
+    "members",
+    "near_duplicates_step",
+    "read_clusters",
+    "update_clusters",
+]
