@@ -6,22 +6,28 @@ import sys
 from pathlib import Path
 
 from dagster_ui import browser, open_graph, up
-
-# The canvas without navigation and tools, in a window that is wide enough for every node to show what it says.
-_HIDE = "document.querySelectorAll('[aria-label=\"zoom\"]').forEach(e => e.style.visibility = 'hidden')"
+from playwright.sync_api import Page
 
 
 def main(project: Path, target: Path) -> None:
-    """Open the UI on a project that was run and save what the graph shows."""
+    """Open the UI on a project that was run, in a window wide enough for every node to show what it says, and save
+    the graph without what is around it."""
     with up(project) as address, browser(2600, 1150) as page:
         open_graph(page, address)
         page.get_by_text("Hide navigation").click()
-        page.get_by_role("button", name="Materialize all").wait_for()
         page.reload()
-        page.get_by_text("raw_samples", exact=True).first.wait_for()
-        page.get_by_text("computed").or_(page.get_by_text("Materialized").first).first.wait_for()
-        page.evaluate(_HIDE)
-        page.screenshot(path=str(target))
+        page.get_by_text("1 / 1 Passed").nth(4).wait_for()
+        left, top = _place(page, "bronze")[0], _place(page, "silver")[1]
+        right, bottom = _place(page, "shards")
+        clip = {"x": left - 40, "y": top - 40, "width": right - left + 300, "height": bottom - top + 210}
+        page.screenshot(path=str(target), clip=clip)
+
+
+def _place(page: Page, name: str) -> tuple[float, float]:
+    """Where the last thing on the page that has this name begins."""
+    box = page.get_by_text(name, exact=True).last.bounding_box()
+    assert box is not None
+    return box["x"], box["y"]
 
 
 if __name__ == "__main__":
