@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import streamlit as st
 
 from refinery.cli.output import safe
@@ -25,13 +23,7 @@ def page() -> None:
         help=f"The one filter language, over the fields that `refinery fields` lists. Examples: `{_EXAMPLES}`",
         **show.bound("where", screen.where),
     )
-    try:
-        screen.filter(show.viewer().fields)
-    except InputError as error:
-        show.notice("This is no filter", error)
-        _find(Screen(words=screen.words, seed=screen.seed), screen)
-        return
-    _find(screen, screen)
+    _find(screen)
     try:
         found = show.viewer().browse(screen)
     except InputError as error:
@@ -44,11 +36,9 @@ def page() -> None:
         st.caption("No sample is like that. Widen the filter, or choose another verdict, reason or source.")
     with st.container(horizontal=True, horizontal_alignment="right"):
         if screen.cursor:
-            st.button("First page", on_click=show.go, args=(screen.change(cursor=""),))
+            st.button("First page", on_click=show.change, kwargs={"cursor": ""})
         if found.cursor:
-            st.button(
-                "Next page", type="primary", on_click=show.go, args=(screen.change(cursor=found.cursor),)
-            )
+            st.button("Next page", type="primary", on_click=show.change, kwargs={"cursor": found.cursor})
 
 
 def grid(hits: tuple[Hit, ...], columns: int = _COLUMNS) -> None:
@@ -67,12 +57,11 @@ def grid(hits: tuple[Hit, ...], columns: int = _COLUMNS) -> None:
                 reasons = hit.document["reasons"]
                 more = f" +{len(reasons) - 1}" if len(reasons) > 1 else ""
                 show.text(reasons[0] + more if reasons else _size(hit))
-                to = show.screen().change(sample=hit.sample_id)
                 st.button(
                     hit.sample_id[:8],
                     key=f"open-{hit.sample_id}",
-                    on_click=show.go,
-                    args=(to,),
+                    on_click=show.change,
+                    kwargs={"sample": hit.sample_id},
                     width="stretch",
                 )
 
@@ -93,21 +82,23 @@ def _heading(screen: Screen, selected: int) -> None:
         st.markdown(f"**{selected:,}** samples match, {order}", width="content")
         if screen.like:
             st.code(screen.like[:12], language=None, width="content")
-            st.button("Any order", on_click=show.go, args=(screen.change(like=""),))
-        for word, count in show.viewer().facet(screen, "verdict").items():
+            st.button("Any order", on_click=show.change, kwargs={"like": ""})
+        for word, count in sorted(show.viewer().counts(screen, "verdict").items()):
             show.verdict(word, count)
+    if reasons := show.viewer().counts(screen, "reason"):
+        show.text(" · ".join(f"{reason} {count:,}" for reason, count in reasons.items()))
 
 
-def _find(counted: Screen, screen: Screen) -> None:
-    """The widgets beside the filter: facets with their counts, words, and random order."""
+def _find(screen: Screen) -> None:
+    """The widgets beside the filter: facets, words, and random order."""
     with st.sidebar:
         for facet in FACETS:
-            counts = show.viewer().facet(counted, facet)
             chosen: str = getattr(screen, facet)
+            values = sorted({*show.viewer().counts(Screen(), facet), *filter(None, [chosen])})
             st.selectbox(
                 facet.capitalize(),
-                [*counts, *({chosen} - {"", *counts})],
-                format_func=partial(_counted, counts),
+                values,
+                format_func=safe,
                 placeholder="any",
                 **show.bound(facet, chosen or None),
             )
@@ -117,7 +108,3 @@ def _find(counted: Screen, screen: Screen) -> None:
         st.number_input(
             "Random order, by seed", min_value=0, step=1, placeholder="off", **show.bound("seed", screen.seed)
         )
-
-
-def _counted(counts: dict[str, int], value: str) -> str:
-    return f"{safe(value)} ({counts.get(value, 0):,})"

@@ -27,7 +27,7 @@ NEED_REASON = ("reject", "blocked")
 _ORDERS = ("words", "like", "seed")
 _PICTURE_SIDE = 1024
 _TILE_SIDE = 256
-_MOST_OPTIONS = 200
+_MOST_VALUES = 200
 
 Stage = Literal["nothing_ingested", "no_index", "ready"]
 
@@ -72,12 +72,12 @@ class Screen:
                 changes |= {o: (None if o == "seed" else "") for o in _ORDERS if o != order}
         return replace(self, **changes)
 
-    def filter(self, known: Fields, *, without: str = "") -> Filter:
-        """What the screen selects (leaving out one facet). InputError when `where` is no filter."""
+    def filter(self, known: Fields) -> Filter:
+        """What the screen selects. InputError when `where` is no filter."""
         parts = [parse(self.where, known)] if self.where.strip() else []
         for facet, field in FACETS.items():
             value: str = getattr(self, facet)
-            if value and facet != without:
+            if value:
                 parts.append(parse(f"{field} = {_quoted(value)}", known))
         return conjunction(parts)
 
@@ -93,10 +93,10 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What an act wrote, and whether the index followed at once."""
+    """What an act wrote, and why the index did not follow at once; empty when it did."""
 
     events: tuple[Event, ...]
-    searchable: bool
+    behind: str = ""
 
 
 class Viewer:
@@ -147,14 +147,12 @@ class Viewer:
         found = search(self.project.index, self.fields, request)
         return Results(found.hits, found.cursor, self.project.index.count(chosen))
 
-    def facet(self, screen: Screen, facet: str) -> dict[str, int]:
-        """The values of a facet with their counts under the rest of the screen, the most frequent first; the chosen
-        one is always among them. InputError when `where` is no filter."""
-        chosen = screen.filter(self.fields, without=facet)
-        found = self.project.index.aggregate(FACETS[facet], "terms", chosen, size=_MOST_OPTIONS)
-        counts = {str(bucket.value): bucket.count for bucket in found.buckets}
-        selected: str = getattr(screen, facet)
-        return counts if not selected or selected in counts else {**counts, selected: 0}
+    def counts(self, screen: Screen, facet: str) -> dict[str, int]:
+        """How many of the samples that a screen selects have each value of a facet (verdict, reason, source), the most
+        frequent first. InputError when `where` is no filter."""
+        chosen = screen.filter(self.fields)
+        found = self.project.index.aggregate(FACETS[facet], "terms", chosen, size=_MOST_VALUES)
+        return {str(bucket.value): bucket.count for bucket in found.buckets}
 
     def similar(self, sample_id: str, limit: int = 6) -> tuple[Hit, ...]:
         """The samples that look most like one; none when it has no embedding or is not indexed yet."""
@@ -246,11 +244,13 @@ class Viewer:
 
     def _done(self, events: Sequence[Event]) -> Act:
         """The events are safe in the ledger by now: an index that cannot follow at once catches up at the next run."""
+        behind = ""
         try:
-            followed = self.project.projector.follow_ledger() is not None
-        except RefineryError:
-            followed = False
-        return Act(tuple(events), followed)
+            if self.project.projector.follow_ledger() is None:
+                behind = "The index was behind before."
+        except RefineryError as error:
+            behind = f"The index did not follow: {error}"
+        return Act(tuple(events), behind)
 
 
 def default_name() -> str:

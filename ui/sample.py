@@ -17,7 +17,7 @@ _NAME = "name"
 def page() -> None:
     """The page of the sample that the URL names."""
     screen = show.screen()
-    st.button("← Back to the grid", on_click=show.go, args=(screen.change(sample=""),))
+    st.button("← Back to the grid", on_click=show.change, kwargs={"sample": ""})
     try:
         explained = show.viewer().explain(screen.sample)
     except InputError as error:
@@ -37,8 +37,8 @@ def page() -> None:
     if not similar:
         st.caption("No embedding, so nothing to compare with.")
     else:
-        to = screen.change(like=explained.sample_id, sample="")
-        st.button("Show all by similarity", on_click=show.go, args=(to,))
+        to = {"like": explained.sample_id, "sample": ""}
+        st.button("Show all by similarity", on_click=show.change, kwargs=to)
 
 
 def _picture(explained: Explanation) -> None:
@@ -111,11 +111,9 @@ def _actions(explained: Explanation) -> None:
 
 def _written(act: Act) -> str:
     place = f"In the ledger at offset {act.events[-1].offset:,}."
-    return (
-        f"{place} Verdicts follow at the next replay."
-        if act.searchable
-        else f"{place} Verdicts and search follow at the next run."
-    )
+    if act.behind:
+        return f"{place} {act.behind} Verdicts and search follow at the next `refinery run`."
+    return f"{place} Verdicts follow at the next replay or `refinery run`."
 
 
 def _details(explained: Explanation) -> None:

@@ -29,6 +29,11 @@ def go(to: Screen) -> None:
     st.query_params.from_dict(to.to_params())
 
 
+def change(**changes: object) -> None:
+    """A callback: change the screen that the URL names by now."""
+    go(screen().change(**changes))
+
+
 def viewer() -> Viewer:
     """This session's viewer."""
     found: Viewer = st.session_state["viewer"]
@@ -44,7 +49,7 @@ def bound(field: str, value: object) -> dict[str, Any]:
 
 def _changed(field: str, key: str) -> None:
     value = st.session_state[key]
-    go(screen().change(**{field: value if field == "seed" else value or ""}))
+    change(**{field: value if field == "seed" else value or ""})
 
 
 def act(what: Callable[..., str], *keys: str) -> None:
