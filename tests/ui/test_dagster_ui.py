@@ -44,9 +44,7 @@ def switch(page: Page, address: str, sensor: str, on: bool) -> None:
     expect(box).to_be_checked(checked=on, timeout=PATIENCE)
 
 
-def test_a_person_refines_a_batch_in_the_ui(
-    project: Refinery, corpus: CorpusReport, tmp_path: Path
-) -> None:
+def test_a_person_refines_a_batch_in_the_ui(project: Refinery, corpus: CorpusReport, tmp_path: Path) -> None:
     with up(project.path) as address, browser() as page:
         open_graph(page, address)
         for name in ASSETS:
