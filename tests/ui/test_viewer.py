@@ -1,10 +1,9 @@
-"""The viewer in a real browser: find, open, reject, replay, undo; links, keyboard-free paging, hostile words."""
+"""The viewer in a real browser: find, open, reject, replay, undo; links, going back, hostile words."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,28 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from dagster_ui import CHROMIUM, PATIENCE, ROOT, browser
+from playwright.sync_api import Page, expect
 
 from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.project import Refinery
 from ui.core import Screen, Viewer
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror='window.hacked=2'> ![x](http://127.0.0.1:9/x.png) \x1b[31m"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 ANA = Actor(ActorKind.PERSON, "ana")
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine"),
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
 ]
 
 
@@ -63,13 +53,9 @@ def address(refined: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1280, "height": 800})
-        opened.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
+    with browser(1280, 800) as opened:
+        expect.set_options(timeout=PATIENCE)
         yield opened
-        browser.close()
 
 
 def text(page: Page, words: str) -> None:
