@@ -121,3 +121,14 @@ def test_data_in_metadata_is_never_markup(text: str) -> None:
     shown = escape(text)
     for mark in ("<", "|", "](", "\n"):
         assert mark not in shown.replace(f"\\{mark[0]}", "")
+
+
+def test_the_ui_of_a_project_that_is_not_there_says_how_to_get_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from assets.up import main
+
+    assert main(["--project", str(tmp_path / "nowhere")]) == 3
+    assert "make demo" in capsys.readouterr().err
+    assert main(["--project", str(tmp_path)]) == 4
+    assert "refinery.yaml" in capsys.readouterr().err
