@@ -70,8 +70,8 @@ class Synthetic:
         self.store = store
         self.ledger, self.batches, self.facts = Ledger(store), Batches(store), FactStore(store)
         inspect = inspect_step(InspectSettings())
-        columns = pa.schema([("embedder", pa.string()), ("vector", pa.list_(pa.float32(), 8))])
-        embed = Step("embed", 1, {"embedder": "synthetic", "dimension": 8}, None, columns)
+        columns = pa.schema([("embedder", pa.string()), ("vector", pa.list_(pa.float32(), 32))])
+        embed = Step("embed", 1, {"embedder": "synthetic", "dimension": 32}, None, columns)
         near = near_duplicates_step(NearDuplicateSettings(), inspect, embed)
         self.steps = Steps(inspect, {"default": embed}, near)
         self.policy = self.parse(policy)
@@ -146,7 +146,7 @@ def _inspected(sample: Sample) -> dict[str, Any]:
 
 
 def _embedded(sample: Sample) -> dict[str, Any]:
-    vector = np.random.default_rng(sample.number).normal(size=8).astype(np.float32)
+    vector = np.random.default_rng(sample.number).normal(size=32).astype(np.float32)
     vector /= np.linalg.norm(vector)
     return {
         "sample_id": sample.id,

@@ -24,7 +24,15 @@ rules:
 """,
     FIELDS,
 )
-GOOD: dict[str, Any] = {"width": 100, "height": 100, "min_side": 100, "bytes": 10, "score": 0.9, "failure": None, "cluster": None}
+GOOD: dict[str, Any] = {
+    "width": 100,
+    "height": 100,
+    "min_side": 100,
+    "bytes": 10,
+    "score": 0.9,
+    "failure": None,
+    "cluster": None,
+}
 
 
 def judge(*samples: dict[str, Any]) -> Verdicts:
@@ -37,7 +45,9 @@ def judge(*samples: dict[str, Any]) -> Verdicts:
         return np.array([s.get(name, False) for s in samples], bool)
 
     documents = pa.Table.from_pylist(full, schema=schema)
-    return evaluate(Inputs(documents, marked("blocked"), marked("kept"), marked("rejected"), marked("missing")), POLICY)
+    return evaluate(
+        Inputs(documents, marked("blocked"), marked("kept"), marked("rejected"), marked("missing")), POLICY
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +95,9 @@ def test_a_pending_sample_does_not_hold_back_its_near_duplicates() -> None:
 
 
 def test_the_digest_of_a_policy_does_not_depend_on_comments_or_layout() -> None:
-    commented = parse_policy("# a comment\n" + DEFAULT_POLICY.replace('{name: blurry, hold: "', '{name:   blurry, hold: "'), FIELDS)
+    commented = parse_policy(
+        "# a comment\n" + DEFAULT_POLICY.replace('{name: blurry, hold: "', '{name:   blurry, hold: "'), FIELDS
+    )
     assert commented.digest == parse_policy(DEFAULT_POLICY, FIELDS).digest
     assert stored_policy(commented.body, FIELDS).digest == commented.digest
 
