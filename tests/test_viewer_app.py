@@ -76,6 +76,20 @@ def test_find_open_reject_replay_and_undo(monkeypatch: pytest.MonkeyPatch, refin
     assert "no rule of the policy holds it" in words(app)
 
 
+def test_a_change_counts_even_when_the_browser_has_not_heard_of_the_url_before_it(
+    monkeypatch: pytest.MonkeyPatch, refined_folder: Path
+) -> None:
+    app = run(monkeypatch, refined_folder, seed="3")
+    app.text_input(key="screen-where").set_value("width > 5").run()
+    app.query_params.clear()
+    app.query_params["seed"] = "3"
+    app.selectbox(key="screen-verdict").select("gold")
+    app = shown(app.run())
+    assert link(app) == {"where": "width > 5", "verdict": "gold", "seed": "3"}
+    app = shown(app.text_input(key="screen-words").set_value("cat").run())
+    assert link(app) == {"where": "width > 5", "verdict": "gold", "words": "cat"}
+
+
 def test_words_from_data_are_text_and_never_markup(monkeypatch: pytest.MonkeyPatch, refined: Path) -> None:
     project = Refinery.open(refined)
     sample = Viewer(project).browse(Screen(verdict="gold")).hits[0].sample_id

@@ -12,6 +12,7 @@ from refinery.errors import RefineryError
 from ui.core import Screen, Viewer
 
 _SAID = "said"
+_BOUND = ("where", "verdict", "reason", "source", "words", "seed")
 _VERDICTS: Mapping[str, tuple[str, Literal["green", "orange", "blue"]]] = {
     "gold": ("● gold", "green"),
     "held": ("■ held", "orange"),
@@ -30,8 +31,12 @@ def go(to: Screen) -> None:
 
 
 def change(**changes: object) -> None:
-    """A callback: change the screen that the URL names by now."""
-    go(screen().change(**changes))
+    """A callback: change the screen that the URL names and the widgets show by now. The widgets count too, because the
+    browser may act again before the URL of its last change has reached it."""
+    now = screen()
+    shown = {f: _value(f) for f in _BOUND if _key(f) in st.session_state}
+    moved = {f: value for f, value in shown.items() if value != getattr(now, f) and f not in changes}
+    go((now.change(**moved) if moved else now).change(**changes))
 
 
 def viewer() -> Viewer:
@@ -41,15 +46,24 @@ def viewer() -> Viewer:
 
 
 def bound(field: str, value: object) -> dict[str, Any]:
-    """Arguments that bind a widget to a field of the screen: it shows what the URL says, and changes it."""
-    key = f"screen-{field}"
-    st.session_state[key] = value
-    return {"key": key, "on_change": _changed, "args": (field, key)}
+    """Arguments that bind a widget to a field of the screen: it shows what the URL says, and changes it.
+    The browser is told a value only when it has another one: told late, it would take back what was chosen meanwhile."""
+    if _key(field) not in st.session_state or st.session_state[_key(field)] != value:
+        st.session_state[_key(field)] = value
+    return {"key": _key(field), "on_change": _changed, "args": (field,)}
 
 
-def _changed(field: str, key: str) -> None:
-    value = st.session_state[key]
-    change(**{field: value if field == "seed" else value or ""})
+def _changed(field: str) -> None:
+    change(**{field: _value(field)})
+
+
+def _key(field: str) -> str:
+    return f"screen-{field}"
+
+
+def _value(field: str) -> object:
+    value = st.session_state[_key(field)]
+    return value if field == "seed" else value or ""
 
 
 def act(what: Callable[..., str], *keys: str) -> None:
