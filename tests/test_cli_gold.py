@@ -7,10 +7,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from refinery.corpus import CorpusReport
 from refinery.project import Refinery
+from refinery.search import vector_of
 from tests.test_cli import Cli
 
 
@@ -94,6 +96,20 @@ def test_search_finds_in_every_order(cli: Cli, corpus: CorpusReport) -> None:
     assert found["score"] == pytest.approx(1, abs=1e-3)
     broken = next(corpus.folder / name for name, f in corpus.files.items() if f.reason == "truncated")
     assert cli.json("search", "--like-file", str(broken), code=3)["kind"] == "unreadable_picture"
+
+
+def test_a_vector_in_a_file_finds_what_it_is_near(cli: Cli, tmp_path: Path) -> None:
+    first = ids(cli, "verdict = 'gold'")[0]
+    vector = vector_of(Refinery.open(cli.project).index, first)
+    as_json, as_npy = tmp_path / "vector.json", tmp_path / "vector.npy"
+    as_json.write_text(json.dumps(vector))
+    np.save(as_npy, np.array(vector, np.float32))
+    for path in (as_json, as_npy):
+        assert cli.json("search", "--like-vector", str(path), "--limit", "1")["hits"][0]["sample_id"] == first
+    as_json.write_text("[1, 2, 3]")
+    assert "dimensions" in cli.json("search", "--like-vector", str(as_json), code=3)["error"]
+    as_json.write_text('{"no": "vector"}')
+    assert cli.json("search", "--like-vector", str(as_json), code=3)["kind"] == "bad_vector_file"
 
 
 def test_pages_follow_each_other(cli: Cli) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _TITLE = 60
-_ORDERS = "--sort, --random, --text, --like, --like-text and --like-file"
+_ORDERS = "--sort, --random, --text, --like, --like-text, --like-file and --like-vector"
 
 
 @app.command()
@@ -40,6 +40,12 @@ def search(
     ] = None,
     like_file: Annotated[
         Path | None, typer.Option("--like-file", metavar="FILE", help="Pictures that look like one on disk.")
+    ] = None,
+    like_vector: Annotated[
+        Path | None,
+        typer.Option(
+            "--like-vector", metavar="FILE", help="Near a vector: a JSON array of numbers, or .npy."
+        ),
     ] = None,
     sort: Annotated[
         str | None, typer.Option("--sort", metavar="FIELD[:desc]", help="Order by a field.")
@@ -66,7 +72,8 @@ def search(
     from refinery.search import search as find
 
     session = start(ctx, as_json)
-    _check_orders(sort, random, text, like, like_text, like_file, counting=count or group_by is not None)
+    orders = (sort, random, text, like, like_text, like_file, like_vector)
+    _check_orders(*orders, counting=count or group_by is not None)
     index = _index(session)
     project = session.project
     if count or group_by is not None:
@@ -80,6 +87,8 @@ def search(
         vector = _row(project.embedder(space).embed_text([like_text]))
     elif like_file is not None:
         vector = _picture(session, like_file, space)
+    elif like_vector is not None:
+        vector = _stored_vector(like_vector)
     else:
         vector = None
     request = SearchRequest(
@@ -165,6 +174,25 @@ def _picture(session: Session, path: Path, space: str) -> tuple[float, ...]:
             kind="unreadable_picture",
         )
     return _row(embedder.embed_images(found.tensors))
+
+
+def _stored_vector(path: Path) -> tuple[float, ...]:
+    """The vector in a file. InputError when it holds none; whether it fits the space is the index's to say."""
+    import json
+
+    import numpy as np
+
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            values = np.array(json.loads(path.read_text(encoding="utf-8")), np.float64)
+        return tuple(float(value) for value in values.astype(np.float64).reshape(values.size))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} holds no vector: {error}. Expected a JSON array of numbers, or a .npy file.",
+            kind="bad_vector_file",
+        ) from None
 
 
 def _row(vectors: Any) -> tuple[float, ...]:
