@@ -34,7 +34,9 @@ def main() -> None:
         )
         return
     _sidebar()
-    show.said()
+    remarks = st.container()  # always there, so that what stands below keeps its place, and its open tab
+    with remarks:
+        show.said()
     status = show.viewer().status()
     stage = show.viewer().stage(status)
     if stage == "nothing_ingested":
@@ -42,7 +44,8 @@ def main() -> None:
         st.caption("`refinery ingest FOLDER --source NAME`, then `refinery run`, and samples appear here.")
         return
     if status.stale:
-        _stale(status.staged)
+        with remarks:
+            _stale(status.staged)
     if stage == "no_index":
         st.subheader("There is no index yet")
         st.caption(f"{status.seen:,} samples have been ingested; `refinery run` makes them searchable.")

@@ -59,6 +59,9 @@ def page() -> Iterator[Page]:
 
 
 def text(page: Page, words: str) -> None:
+    """These words are on the page, and still are when it has drawn all it has to."""
+    expect(page.get_by_text(words).first).to_be_visible()
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
     expect(page.get_by_text(words).first).to_be_visible()
 
 
@@ -86,11 +89,11 @@ def test_a_curator_finds_rejects_replays_and_undoes_and_hostile_words_stay_words
     choose(page, "Verdict", "gold")
     expect(page).to_have_url(re.compile(r"where=min_side.*verdict=gold"))
     page.get_by_role("button", name=sample[:8], exact=True).click()
-    expect(page).to_have_url(re.compile(f"sample={sample}"))
+    expect(page).to_have_url(re.compile(f"where=min_side.*verdict=gold&sample={sample}"))
     text(page, "no rule of the policy holds it")
 
     choose(page, "Flag", "reject")
-    page.get_by_label("Reason", exact=True).fill(HOSTILE)
+    page.get_by_role("textbox", name="Reason", exact=True).fill(HOSTILE)
     page.get_by_role("button", name="Flag", exact=True).click()
     text(page, "The last replay said gold; the next one will say held.")
     page.get_by_role("button", name="Replay now").click()
@@ -105,7 +108,9 @@ def test_a_curator_finds_rejects_replays_and_undoes_and_hostile_words_stay_words
     page.reload()
     text(page, "a person beats models and rules")
     page.get_by_role("button", name="Undo", exact=True).click()
+    text(page, "In the ledger at offset")
     page.get_by_role("button", name="Replay now").click()
+    text(page, "verdicts changed")
     text(page, "no rule of the policy holds it")
     expect(page.get_by_text("● gold").first).to_be_visible()
     page.get_by_role("button", name="Back to the grid").click()
