@@ -178,9 +178,14 @@ def test_killed_at_every_third_write_it_ends_the_same(
     corpus: CorpusReport, tmp_path: Path, undisturbed: tuple[Ending, int]
 ) -> None:
     expected, writes = undisturbed
-    for moment in range(1, writes + 1, 3):
+    moments = range(1, writes + 1, 3)
+    endings = []
+    for moment in moments:
         project = make(corpus, tmp_path / str(moment))
         process = start(project, str(moment), "after")
         _, err = process.communicate()
-        assert process.returncode == -signal.SIGKILL, err
+        # a run may need fewer writes than the undisturbed one did, and then ends before the last moments
+        assert process.returncode in (0, -signal.SIGKILL), err
+        endings.append(process.returncode)
         finish(project, expected)
+    assert endings.count(-signal.SIGKILL) >= len(moments) - 2
