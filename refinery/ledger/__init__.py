@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from refinery.digests import canonical_json, digest
@@ -33,7 +34,6 @@ class Ledger:
         self._ids: set[str] = set()
         self._segments = 0
         self._last_digest: str | None = None
-        self._last_write_id: str | None = None
 
     @property
     def offset(self) -> int:
@@ -67,7 +67,10 @@ class Ledger:
             self._catch_up()
             fresh = [e for e in pending if e.id not in self._ids]
             if fresh:
-                placed = [_place(e, group, len(self._events) + 1 + i) for i, e in enumerate(fresh)]
+                placed = [
+                    replace(e, group=e.group or group, offset=len(self._events) + 1 + i)
+                    for i, e in enumerate(fresh)
+                ]
                 data = self._segment(placed, write_id)
                 if not self._store.put_if_absent(_key(self._segments + 1), data):
                     continue
@@ -147,12 +150,6 @@ class Ledger:
         self._ids.update(e.id for e in events)
         self._segments = number
         self._last_digest = digest(data)
-
-
-def _place(event: Event, group: str, offset: int) -> Event:
-    from dataclasses import replace
-
-    return replace(event, group=event.group or group, offset=offset)
 
 
 def _key(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,8 +10,6 @@ from typing import Any
 
 from refinery.digests import canonical_json, check_sample_id
 from refinery.errors import CorruptionError, InputError, did_you_mean
-
-_KIND = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
 
 class EventType(StrEnum):
@@ -143,12 +140,3 @@ def tag_event(sample_id: str, tag: str, actor: Actor, *, reason: str | None = No
     if not tag.strip() or len(tag) > 200:
         raise InputError(f"A tag has 1 to 200 characters: found {tag!r:.220}.", kind="bad_tag")
     return Event(EventType.TAG, actor, sample_id=sample_id, kind="tag", value=tag.strip(), reason=reason)
-
-
-def check_kind_name(kind: str) -> str:
-    """`kind` itself when it can name a flag kind; InputError otherwise."""
-    if not _KIND.match(kind):
-        raise InputError(
-            f"{kind!r} cannot name a flag kind: lower-case letters, digits and _ only.", kind="bad_flag_kind"
-        )
-    return kind

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from refinery.fields import Field, FieldType
-from refinery.ledger.events import Actor, ActorKind, Event, EventType
+from refinery.ledger.events import ActorKind, Event, EventType
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,6 @@ class LedgerView:
                     resolved[str(event.kind)] = event.value
         return resolved
 
-    def samples(self) -> set[str]:
-        """Every sample on which something stands."""
-        return set(self._by_sample)
-
     def touched(self, after: int) -> set[str]:
         """Every sample that an event with offset > `after` speaks of, undo included."""
         return {e.sample_id for e in self._events[after:] if e.sample_id}
@@ -109,9 +105,3 @@ class LedgerView:
             if event.type not in (EventType.UNDO, EventType.FIELD) and event.id not in self._undone:
                 return [e for e in self._events if e.group == event.group and e.id not in self._undone]
         return []
-
-    def by_actor(self, actor: Actor) -> list[Event]:
-        """The standing events of one actor."""
-        return [
-            e for e in self._events if e.actor == actor and e.type is not EventType.UNDO and self.stands(e)
-        ]

@@ -68,10 +68,6 @@ class StateTrees:
         changed = sorted_rows([upserts])
         return self._apply(root, changed, sorted(deletes))
 
-    def root(self, digest: str, count: int) -> Node:
-        """The root with this digest and number of rows."""
-        return Node(digest, count)
-
     def lookup(self, root: Node, sample_ids: Collection[str]) -> pa.Table:
         """The rows of those ids that are in the tree."""
         return sorted_rows(list(self._lookup(root, sorted(set(sample_ids)))))
