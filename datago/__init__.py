@@ -14,9 +14,11 @@ from datago.errors import ConfigError, DatagoError, InputError, StorageError
 from datago.inspection import Inspection, inspect
 from datago.planning import ShardPlan, plan
 from datago.recipe import Recipe
+from datago.remote import S3, S3Object
 from datago.shards import Payload, Record, ShardResult, write_shard
 
 __all__ = [
+    "S3",
     "ConfigError",
     "DatagoError",
     "InputError",
@@ -24,6 +26,7 @@ __all__ = [
     "Payload",
     "Recipe",
     "Record",
+    "S3Object",
     "ShardPlan",
     "ShardResult",
     "StorageError",

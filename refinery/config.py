@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from refinery.errors import ConfigError, did_you_mean
 
@@ -19,18 +19,84 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StoreSettings(_Section):
-    """Where truth lives."""
+class LocalStoreSettings(_Section):
+    """Truth in a local directory."""
 
     kind: Literal["local"] = "local"
     path: Path = Path("store")
 
 
-class IndexSettings(_Section):
-    """Where the searchable projection lives."""
+class S3Connection(_Section):
+    """How an S3 service is reached. Credentials never stand here: they come from boto3's standard chain.
+
+    `endpoint` None is AWS itself; `path_style` None means path-style addressing exactly when an endpoint is given.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    path_style: bool | None = None
+    profile: str | None = None
+
+
+class S3StoreSettings(S3Connection):
+    """Truth in a bucket, below a prefix. `s3://bucket/prefix` is short for the two."""
+
+    kind: Literal["s3"] = "s3"
+    bucket: str
+    prefix: str = ""
+
+
+class LanceSettings(_Section):
+    """The searchable projection embedded, in a local folder."""
 
     kind: Literal["lancedb"] = "lancedb"
     path: Path = Path("index")
+
+
+class OpenSearchSettings(_Section):
+    """The searchable projection on OpenSearch, under the alias `name` (default: the project folder's name).
+
+    Secrets never stand here. `auth: basic` reads OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD (or the file named by
+    OPENSEARCH_PASSWORD_FILE); `auth: sigv4` signs with the credentials of boto3's standard chain for `region`.
+    `ca` is a file of certificates to trust. `quantization` of vectors: `fp16` needs the engine faiss; `byte` works with
+    lucene and faiss. The mapping settings (`shards` … `quantization`) hold from the next `refinery rebuild-index` on.
+    """
+
+    kind: Literal["opensearch"] = "opensearch"
+    url: str = "http://127.0.0.1:9200"
+    name: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")] = None
+    auth: Literal["none", "basic", "sigv4"] = "none"
+    region: str | None = None
+    service: Literal["es", "aoss"] = "es"
+    profile: str | None = None
+    ca: Path | None = None
+    timeout: Annotated[float, Field(gt=0)] = 30
+    shards: Annotated[int, Field(ge=1, le=1024)] = 1
+    replicas: Annotated[int, Field(ge=0, le=10)] = 0
+    engine: Literal["lucene", "faiss"] = "lucene"
+    m: Annotated[int, Field(ge=2, le=100)] = 16
+    ef_construction: Annotated[int, Field(ge=8, le=2000)] = 100
+    ef_search: Annotated[int, Field(ge=10, le=10_000)] = 100
+    quantization: Literal["none", "fp16", "byte"] = "none"
+
+
+def _short(default: str) -> BeforeValidator:
+    """Lets a section be written as its kind alone (`index: opensearch`), a store as `s3://bucket/prefix`, and fills in
+    the kind that a section leaves out."""
+
+    def expand(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("s3://"):
+            bucket, _, prefix = value.removeprefix("s3://").partition("/")
+            return {"kind": "s3", "bucket": bucket, "prefix": prefix.strip("/")}
+        if isinstance(value, str):
+            return {"kind": value}
+        return {"kind": default, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(expand)
+
+
+StoreSettings = Annotated[LocalStoreSettings | S3StoreSettings, Field(discriminator="kind"), _short("local")]
+IndexSettings = Annotated[LanceSettings | OpenSearchSettings, Field(discriminator="kind"), _short("lancedb")]
 
 
 class EmbedderSettings(_Section):
@@ -80,8 +146,8 @@ class DatasetSettings(_Section):
 class Settings(_Section):
     """The whole of `refinery.yaml`."""
 
-    store: StoreSettings = StoreSettings()
-    index: IndexSettings = IndexSettings()
+    store: StoreSettings = LocalStoreSettings()
+    index: IndexSettings = LanceSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     extra_embedders: dict[str, EmbedderSettings] = {}
     inspect: InspectSettings = InspectSettings()
@@ -127,12 +193,17 @@ def validate(model: type[M], raw: Any, where: str) -> M:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
         if first["type"] == "extra_forbidden":
-            parent: Any = model
-            for part in first["loc"][:-1]:
-                field = getattr(parent, "model_fields", {}).get(part)
-                parent = field.annotation if field else None
-            known = getattr(parent, "model_fields", {})
+            known = _keys(model, first["loc"][:-1])
             message = f"{where}: unknown key {place!r}.{did_you_mean(str(first['loc'][-1]), known)}"
         else:
             message = f"{where}: {place}: {first['msg']} (found {first['input']!r})."
         raise ConfigError(message, kind="bad_config") from None
+
+
+def _keys(model: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section at `loc` may have. Within a section of several kinds, a part of `loc` is the kind."""
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        kinds = {m.model_fields["kind"].default: m for m in get_args(model) if hasattr(m, "model_fields")}
+        model = fields[part].annotation if part in fields else kinds.get(part)
+    return list(getattr(model, "model_fields", {}))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refinery import accounting
+from refinery.backends import open_index, open_store
 from refinery.batches import Batches
 from refinery.config import FILE_NAME, Settings, load_settings
 from refinery.diffs import Differ, SnapshotDiff
@@ -27,7 +28,6 @@ from refinery.replay import Replayer, ReplayReport
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.head import read_head
 from refinery.states.tree import StateTrees
-from refinery.store.local import LocalStore
 from refinery.verdicts import GOLD
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ STANDARD_ATTRIBUTES = (
 class Refinery:
     """An open project. Opening is cheap: servers, models and the index are reached for when first needed."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, s3: Any = None) -> None:
         self.path = Path(path).absolute()
         self.settings = settings
-        self.store = LocalStore(self.path / settings.store.path)
+        self.store = open_store(settings, self.path, s3)
         self.ledger = Ledger(self.store)
         self.batches = Batches(self.store)
         self.facts = FactStore(self.store)
@@ -55,9 +55,12 @@ class Refinery:
         self.exporter = Exporter(self.store, self.snapshots)
 
     @classmethod
-    def open(cls, path: Path | str = ".") -> Refinery:
-        """Open the project in a folder. ConfigError when it has no (valid) refinery.yaml."""
-        return cls(Path(path), load_settings(Path(path)))
+    def open(cls, path: Path | str = ".", s3: Any = None) -> Refinery:
+        """Open the project in a folder. ConfigError when it has no (valid) refinery.yaml.
+
+        `s3` is a boto3 client for its store, in place of one made from the settings.
+        """
+        return cls(Path(path), load_settings(Path(path)), s3)
 
     @classmethod
     def create(cls, path: Path | str, config: str) -> Refinery:
@@ -122,9 +125,7 @@ class Refinery:
     @cached_property
     def index(self) -> SampleIndex:
         """The searchable projection."""
-        from refinery.index.lancedb import LanceIndex
-
-        return LanceIndex(self.path / self.settings.index.path, self.fields)
+        return open_index(self.settings, self.path, self.fields)
 
     @property
     def replayer(self) -> Replayer:

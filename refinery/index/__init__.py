@@ -7,6 +7,7 @@ A document table has the columns of `Fields.schema()`, `doc_digest` (string), an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -33,10 +34,14 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """Order by cosine similarity to `vector` in an embedding space, most similar first. Samples without a vector are left out."""
+    """Order by cosine similarity to `vector` in an embedding space, most similar first. Samples without a vector are left out.
+
+    A backend may answer from an approximate graph (ties and near-ties in any order) unless `exact` is asked for.
+    """
 
     vector: tuple[float, ...]
     space: str = "default"
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Query:
     """Which samples, in which order, and how many.
 
     At most one order: `sort`, `nearest`, `text` (best match of any of its words in the text fields first; the text has
-    no syntax), or `seed` (a random order, the same on every backend). Without one: by sample id.
+    no syntax), `text` and `nearest` together (hybrid, see `refinery.index.fusion`), or `seed` (a random order, the same
+    on every backend). Without one: by sample id.
     `cursor` is the one of the page before, of the same query. `columns` restricts the documents to some columns.
     """
 
@@ -59,10 +65,10 @@ class Query:
 
     def __post_init__(self) -> None:
         orders = [name for name in ("sort", "nearest", "text", "seed") if getattr(self, name) is not None]
-        if len(orders) > 1:
+        if len(orders) > 1 and orders != ["nearest", "text"]:
             raise InputError(
                 f"A query has one order, but this one has {' and '.join(orders)}: choose one "
-                "(to narrow a similarity search by words, filter with matches(caption, 'words')).",
+                "(text and a vector together are a hybrid search).",
                 kind="bad_query",
             )
         if not 1 <= self.limit <= MAX_LIMIT:
@@ -73,7 +79,7 @@ class Query:
 class Page:
     """One page of a query: `documents` in order, a score for each when the order has scores, and where to go on.
 
-    Scores: cosine similarity of `nearest`, BM25 of `text`. `cursor` is None on the last page.
+    Scores: cosine similarity of `nearest`, BM25 of `text`, fused ranks of both. `cursor` is None on the last page.
     """
 
     documents: pa.Table
@@ -91,10 +97,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class BulkReport:
-    """What became of every document of an upsert: `written` ids and `failed` ones are all of them."""
+    """What became of every document of an upsert: `written`, `superseded` and `failed` ids are all of them.
+
+    `superseded`: a write with a greater sequence was there already, and stands.
+    """
 
     written: tuple[str, ...] = ()
     failed: tuple[Failed, ...] = ()
+    superseded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +129,30 @@ class Aggregate:
 
 
 class SampleIndex(Protocol):
-    """Where documents are searched. Implementations: LanceDB in a local folder."""
+    """Where documents are searched. Implementations: LanceDB in a local folder, OpenSearch.
 
-    def upsert(self, documents: pa.Table) -> BulkReport:
+    Several projections may run at once. Each takes a sequence *before* it reads truth, and passes it with every write:
+    of two writes of one document the one with the greater sequence stands, whichever comes last. So a slow projection of
+    old truth never undoes the work of a newer one. A write without a sequence takes one for itself.
+    """
+
+    def next_sequence(self) -> int:
+        """A number greater than any given before, also across processes and after the index was lost."""
+        ...
+
+    def upsert(self, documents: pa.Table, sequence: int | None = None) -> BulkReport:
         """Write documents, each replacing the one of the same sample id whole; missing columns become null.
 
-        All are visible when the call returns, or none. A document whose id is no sample id, or that holds a number or
-        vector that is not finite (or a vector of zeros), is reported as failed. InputError for a table with an unknown
-        column, without `sample_id` or `doc_digest`, or with one id twice; ConfigError(kind="index_schema") when a
-        column's type is not the index's.
+        All that were written are visible when the call returns. A document whose id is no sample id, that holds a number
+        or vector that is not finite (or a vector of zeros), or a text that is too long, is reported as failed.
+        InputError for a table with an unknown column, without `sample_id` or `doc_digest`, or with one id twice;
+        ConfigError(kind="index_schema") when a column's type is not the index's; TransientError when the backend could
+        not be reached or stayed overloaded: some may be written, and the same call may be repeated.
         """
         ...
 
-    def delete(self, sample_ids: Sequence[str]) -> int:
-        """Remove documents; the number that were there."""
+    def delete(self, sample_ids: Sequence[str], sequence: int | None = None) -> int:
+        """Remove documents; the number that were there (and were not written with a greater sequence)."""
         ...
 
     def count(self, filter: Filter | None = None) -> int:
@@ -170,12 +190,22 @@ class SampleIndex(Protocol):
         """What the index was projected from, as last set; empty when never."""
         ...
 
-    def set_position(self, position: Mapping[str, Any]) -> None:
-        """Record what the documents written so far were projected from (JSON values)."""
+    def set_position(self, position: Mapping[str, Any], sequence: int | None = None) -> bool:
+        """Record what the documents written so far were projected from (JSON values).
+
+        False: a projection with a greater sequence has recorded one, which stands.
+        """
         ...
 
-    def reset(self, fields: Fields, spaces: Mapping[str, int]) -> None:
-        """Drop everything and start empty, with these fields and embedding spaces (dimensions by name)."""
+    def replacement(self, fields: Fields, spaces: Mapping[str, int]) -> AbstractContextManager[SampleIndex]:
+        """A new, empty index with these fields and embedding spaces (dimensions by name) that takes this one's place.
+
+        The block projects into the index it is given. At its end the new index, its position included, answers in
+        place of the old one, at once and for everybody; when the block raises, the new one is dropped. Until then
+        searches and `position` are those of the old index, and whatever others upsert or delete reaches both, so that
+        nothing they wrote is lost or unseen at any moment. ConflictError(kind="replaced") when a later replacement has
+        begun meanwhile: that one goes on, this one is dropped.
+        """
         ...
 
     def compact(self) -> None:

@@ -10,9 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from refinery.errors import InputError
+
+if TYPE_CHECKING:
+    from datago import S3Object
 
 _KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[A-Za-z0-9._@=+-]+(/[A-Za-z0-9._@=+-]+)*\Z")
 
@@ -62,8 +65,29 @@ class ObjectStore(Protocol):
         """Remove an object; False when there was none."""
         ...
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """At most `length` bytes from offset `start` on; fewer at the object's end, none beyond it.
+
+        InputError(kind="no_such_object") when there is none.
+        """
+        ...
+
     def local_path(self, key: str) -> Path | None:
         """Where the object lies on this machine's disk, when it does: a read-only shortcut for bulk readers."""
+        ...
+
+    def address(self, key: str) -> str | S3Object:
+        """Where datago reads or writes the object natively: a local path, or an object of an S3 service."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where the store is, as people write it: a folder, or s3://bucket/prefix. Holds no secret."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls at a time it serves best."""
         ...
 
 

@@ -33,9 +33,7 @@ class LocalStore:
         try:
             return self._path(key).read_bytes()
         except _ABSENT:
-            raise InputError(
-                f"There is no object {key!r} in the store {self.root}.", kind="no_such_object"
-            ) from None
+            raise self._absent(key) from None
 
     def get_with_etag(self, key: str) -> tuple[bytes, str] | None:
         try:
@@ -97,8 +95,30 @@ class LocalStore:
             _sync_folder(target.parent)
         return True
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        try:
+            with self._path(key).open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        except _ABSENT:
+            raise self._absent(key) from None
+
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
+
+    def address(self, key: str) -> str:
+        return str(self._path(key))
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    @property
+    def concurrency(self) -> int:
+        return 8
+
+    def _absent(self, key: str) -> InputError:
+        return InputError(f"There is no object {key!r} in the store {self.root}.", kind="no_such_object")
 
     def _path(self, key: str) -> Path:
         if check_key(key).partition("/")[0] == _SCRATCH:

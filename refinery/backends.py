@@ -1,0 +1,35 @@
+"""The implementations of the ports that a project's settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refinery.config import LanceSettings, LocalStoreSettings, Settings
+from refinery.store.local import LocalStore
+
+if TYPE_CHECKING:
+    from refinery.fields import Fields
+    from refinery.index import SampleIndex
+    from refinery.store import ObjectStore
+
+
+def open_store(settings: Settings, project: Path, s3: Any = None) -> ObjectStore:
+    """The object store of a project folder. `s3` is a boto3 client to use instead of one made from the settings."""
+    if isinstance(settings.store, LocalStoreSettings):
+        return LocalStore(project / settings.store.path)
+    from refinery.store.s3 import S3Store
+
+    return S3Store(settings.store, client=s3)
+
+
+def open_index(settings: Settings, project: Path, fields: Fields) -> SampleIndex:
+    """The search index of a project folder. Nothing is connected before its first use."""
+    if isinstance(settings.index, LanceSettings):
+        from refinery.index.lancedb import LanceIndex
+
+        return LanceIndex(project / settings.index.path, fields)
+    from refinery.index.opensearch import OpenSearchIndex
+
+    name = settings.index.name or project.name.lower()
+    return OpenSearchIndex(settings.index.model_copy(update={"name": name}), fields)
