@@ -150,7 +150,7 @@ def _print(
     for export in summary["exports"]:
         console.print(
             escape(
-                f"{export['samples']} samples, {export['bytes'] / 1e6:.1f} MB  {project.store.root}/{export['prefix']}"
+                f"{export['samples']} samples, {export['bytes'] / 1e6:.1f} MB  {project.store.url}/{export['prefix']}"
             )
         )
     console.rule("again")

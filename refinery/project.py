@@ -128,6 +128,11 @@ class Refinery:
         return open_index(self.settings, self.path, self.fields)
 
     @property
+    def has_index(self) -> bool:
+        """Whether a projection into the index was ever finished."""
+        return bool(self.index.position())
+
+    @property
     def replayer(self) -> Replayer:
         """Replay under the fields of now."""
         return Replayer(self.store, self.ledger, self.batches, self.facts, self.fields, self.steps)

@@ -127,8 +127,7 @@ class Viewer:
         """How far the project is from having something to show."""
         if not status.seen:
             return "nothing_ingested"
-        there = (self.project.path / self.project.settings.index.path).is_dir()
-        return "ready" if there and self.project.index.position() else "no_index"
+        return "ready" if self.project.has_index else "no_index"
 
     def browse(self, screen: Screen) -> Results:
         """The samples a screen shows. InputError when a part of it does not fit."""

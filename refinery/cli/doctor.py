@@ -89,7 +89,7 @@ def _store(session: Session) -> str:
     store, key = session.project.store, f"doctor/{uuid.uuid4().hex}"
     store.put_if_absent(key, b"")
     store.delete(key)
-    return f"{store.root} can be written"
+    return f"{store.url} can be written"
 
 
 def _ledger(session: Session) -> str:
@@ -139,7 +139,7 @@ def _code_location(session: Session) -> str:
 def _index(session: Session) -> Finding | str:
     """Compare the index with truth, document by document."""
     project = session.project
-    if not (project.path / project.settings.index.path).is_dir():
+    if not project.has_index:
         return Finding(
             "index", "attention", "there is none yet", "`refinery run` or `refinery rebuild-index`"
         )

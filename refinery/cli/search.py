@@ -122,7 +122,7 @@ def _check_orders(*orders: Any, counting: bool) -> None:
 def _index(session: Session) -> Any:
     """The index, which must be there; a remark when it is behind."""
     project = session.project
-    if not (project.path / project.settings.index.path).is_dir():
+    if not project.has_index:
         raise ConfigError("There is no index yet: `refinery run` makes it.", kind="no_index")
     if not project.projector.is_current():
         session.out.note("The index is behind the store: `refinery run` brings it up to date.")

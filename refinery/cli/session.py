@@ -54,10 +54,8 @@ class Session:
         """Make the newest ledger events searchable at once: how many documents were written, None when there is no index
         or it is further behind. The events themselves are safe already: an index that does not answer is only noted."""
         project = self.project
-        if not (project.path / project.settings.index.path).is_dir():
-            return None
         try:
-            report = project.projector.follow_ledger()
+            report = project.projector.follow_ledger() if project.has_index else None
         except RefineryError as error:
             self.out.note(
                 f"Saved, but the index did not follow ({error}); `refinery run` brings it up to date."

@@ -34,7 +34,7 @@ def create(
     session = start(ctx, as_json)
     project = session.project
     snapshot, new = project.freeze(name, where)
-    if new and (project.path / project.settings.index.path).is_dir():
+    if new and project.has_index:
         project.project()
     session.out.show({**_document(snapshot), "new": new}, lambda: _snapshot_lines(snapshot, [], new=new))
 
