@@ -56,20 +56,34 @@ def init(
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", metavar="FILE", help="open_clip weights in a local file.")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="URL", help="s3://bucket/prefix; default: a folder in DIR."),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", metavar="URL", help="The S3 service of --store, when it is not AWS."),
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option("--index", metavar="URL", help="Where OpenSearch answers; default: LanceDB in DIR."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a folder a project (writes refinery.yaml and policy.yaml)."""
     from refinery.project import Refinery
 
     session = start(ctx, as_json)
+    places = _places(store, endpoint, index)
     if (folder / FILE_NAME).exists():
         raise InputError(
             f"{folder} is a refinery project already: it has a {FILE_NAME}.", kind="project_exists"
         )
     choice = _choose(session, folder, embedder, model, pretrained, checkpoint)
-    project = Refinery.create(folder, _config(choice))
+    project = Refinery.create(folder, _config(choice, places))
     document = {
         "project": str(project.path),
+        "store": project.store.url,
         "embedder": project.settings.embedder.model_dump(mode="json"),
         "why": choice.why,
         "text_search": choice.kind == "open_clip",
@@ -138,7 +152,39 @@ def _describe(settings: EmbedderSettings, folder: Path) -> None:
     assert embedder.model_digest
 
 
-def _config(choice: _Choice) -> str:
+def _places(store: str | None, endpoint: str | None, index: str | None) -> str:
+    """The `store:` and `index:` lines of refinery.yaml. InputError for what is no URL of theirs."""
+    if store is not None and not store.startswith("s3://"):
+        raise InputError(f"--store {store!r} is no s3://bucket/prefix.", kind="bad_store")
+    if endpoint is not None and store is None:
+        raise InputError("--endpoint belongs to --store s3://bucket/prefix.", kind="bad_store")
+    if index is not None and not index.startswith(("http://", "https://")):
+        raise InputError(f"--index {index!r} is no http:// or https:// URL.", kind="bad_index")
+    bucket, _, prefix = (store or "").removeprefix("s3://").partition("/")
+    lines = [
+        "# Truth: raw bytes, batches, facts, the ledger, verdicts, snapshots and exports."
+        + (" Credentials: boto3's standard chain." if store else ""),
+        "store: "
+        + (
+            _flow({"kind": "s3", "bucket": bucket, "prefix": prefix.strip("/"), "endpoint": endpoint})
+            if store
+            else "{kind: local, path: store}"
+        ),
+        "# What search reads. It can be deleted at any time: `refinery rebuild-index` makes it again from the store.",
+        "index: "
+        + (_flow({"kind": "opensearch", "url": index}) if index else "{kind: lancedb, path: index}"),
+    ]
+    return "\n".join(lines)
+
+
+def _flow(section: dict[str, str | None]) -> str:
+    import yaml
+
+    given = {key: value for key, value in section.items() if value}
+    return yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=1000).strip()
+
+
+def _config(choice: _Choice, places: str) -> str:
     """refinery.yaml of a new project."""
     import yaml
 
@@ -161,10 +207,7 @@ def _config(choice: _Choice) -> str:
     return f"""\
 # A refinery project. Unknown keys are errors; paths are relative to this file.
 
-# Truth: raw bytes, batches, facts, the ledger, verdicts, snapshots and exports.
-store: {{kind: local, path: store}}
-# What search reads. It can be deleted at any time: `refinery rebuild-index` makes it again from the store.
-index: {{kind: lancedb, path: index}}
+{places}
 
 # The model that embeds pictures; its weights' digest is in every fact. Another model is another step: run again.
 {embedder}
@@ -177,9 +220,10 @@ inspect: {{max_bytes: {caps.max_bytes}, max_pixels: {caps.max_pixels}}}
 # Rules that hold samples back. `refinery policy try FILE` shows what another one would change.
 policy: policy.yaml
 
-# Folders that the Dagster sensor watches (`refinery ingest` needs no entry here).
+# Folders and S3 prefixes that the Dagster sensor watches (`refinery ingest` needs no entry here).
 sources: []
 #  - {{name: mine, kind: folder, path: ../pictures}}
+#  - {{name: arrivals, kind: s3, url: "s3://bucket/arrivals"}}
 
 # What `refinery run` freezes and exports: a filter over gold (null: all of it), and recipes for shards.
 datasets: {{}}
@@ -192,6 +236,7 @@ datasets: {{}}
 
 def _init_lines(document: dict[str, Any], folder: Path) -> Iterator[Line]:
     yield line(("Made a project in ", "bold"), document["project"])
+    yield f"  truth in {document['store']}"
     for path in document["files"]:
         yield f"  {path}"
     embedder = document["embedder"]
