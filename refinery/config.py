@@ -58,8 +58,8 @@ class OpenSearchSettings(_Section):
 
     Secrets never stand here. `auth: basic` reads OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD (or the file named by
     OPENSEARCH_PASSWORD_FILE); `auth: sigv4` signs with the credentials of boto3's standard chain for `region`.
-    `ca` is a file of certificates to trust. `quantization` of vectors: `fp16` needs the engine faiss; `byte` works with
-    lucene and faiss. The mapping settings (`shards` … `quantization`) hold from the next `refinery rebuild-index` on.
+    `ca` is a file of certificates to trust. `quantization` of vectors: `fp16` is of the engine faiss, `byte` of lucene.
+    The mapping settings (`shards` … `quantization`) hold from the next `refinery rebuild-index` on.
     """
 
     kind: Literal["opensearch"] = "opensearch"

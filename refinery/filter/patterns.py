@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from enum import Enum
+from functools import lru_cache
 
 _GAP = r"[^\p{L}\p{N}\p{M}]"
 
@@ -71,3 +72,42 @@ def _words(text: str) -> Iterator[str]:
 def word_regex(word: str) -> str:
     """A regular expression that finds `word` as a whole word whatever the case, in the syntax RE2 and Rust share."""
     return rf"(?i)(?:\A|{_GAP}){word}(?:\z|{_GAP})"
+
+
+@lru_cache(maxsize=1)
+def folds() -> dict[str, str]:
+    """Unicode's simple case folding as `word_regex` has it: letters of one class, each by the shortest one in UTF-8.
+
+    A letter that is alone in its class, or that the class is named by, is left out.
+    """
+    classes: dict[str, list[str]] = {}
+    for code in range(0x20000):
+        character = chr(code)
+        if unicodedata.category(character)[0] in "LMN":
+            classes.setdefault(_simple_fold(character), []).append(character)
+    table: dict[str, str] = {}
+    for same in classes.values():
+        name = min(same, key=lambda character: (len(character.encode()), character))
+        table |= {character: name for character in same if character != name}
+    return table
+
+
+def _simple_fold(character: str) -> str:
+    for folded in (_FOLDED_ALIKE.get(character, character), character.casefold(), character.lower()):
+        if folded != character and len(folded) == 1:
+            return folded
+    return character
+
+
+# canonically equal to a letter that case folding alone does not tell (Unicode 15.1)
+_FOLDED_ALIKE = {"\u1fd3": "\u0390", "\u1fe3": "\u03b0", "\ufb05": "\ufb06"}
+
+
+def fold(word: str) -> str:
+    """What `word` and every word that differs from it only in case have in common. Never longer in UTF-8."""
+    return word.translate(_translation())
+
+
+@lru_cache(maxsize=1)
+def _translation() -> dict[int, str]:
+    return {ord(character): name for character, name in folds().items()}

@@ -1,0 +1,1 @@
+"""`SampleIndex` on OpenSearch."""
