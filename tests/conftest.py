@@ -9,9 +9,9 @@ import pytest
 
 from refinery.corpus import CorpusReport, build_corpus
 from refinery.store.local import LocalStore
-from tests.servers import aws, bucket, opensearch_url, s3_server
+from tests.servers import aws, bucket, opensearch_url, s3_server, s3_settings
 
-__all__ = ["aws", "bucket", "opensearch_url", "s3_server"]
+__all__ = ["aws", "bucket", "opensearch_url", "s3_server", "s3_settings"]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from refinery.config import S3StoreSettings
+
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
@@ -76,3 +78,10 @@ def bucket(s3_server: S3Server) -> Iterator[str]:
         if keys:
             client.delete_objects(Bucket=name, Delete={"Objects": keys})  # type: ignore[attr-defined]
     client.delete_bucket(Bucket=name)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def s3_settings(s3_server: S3Server, bucket: str, aws: None) -> S3StoreSettings:  # noqa: ARG001
+    """An empty store: a prefix of a bucket in which a neighbour's object begins with the same letters."""
+    s3_server.client().put_object(Bucket=bucket, Key="some/prefixed", Body=b"a neighbour's")  # type: ignore[attr-defined]
+    return S3StoreSettings(endpoint=s3_server.endpoint, bucket=bucket, prefix="some/prefix")

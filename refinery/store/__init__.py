@@ -1,7 +1,8 @@
 """The `ObjectStore` port: keys to immutable bytes, with two conditional writes.
 
-Keys are relative, `/`-separated, and never contain empty, `.` or `..` segments. Every write is atomic and durable
-when the call returns: a reader sees the whole object or none.
+Keys are relative, `/`-separated, and never contain empty, `.` or `..` segments; no key continues another (`a` and `a/b`
+do not both name objects). Every write is atomic and durable when the call returns: a reader sees the whole object or none.
+A write that ends in TransientError(kind="write_unknown") may have happened; doing it again is safe.
 """
 
 from __future__ import annotations

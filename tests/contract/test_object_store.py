@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datago import S3Object
+from refinery.config import S3StoreSettings
 from refinery.errors import ConflictError, InputError
 from refinery.store import ObjectStore
 from refinery.store.local import LocalStore
+from refinery.store.s3 import S3Store
+from tests.servers import S3Server
 
 Opener = Callable[[], ObjectStore]
 
@@ -25,10 +30,20 @@ def open_local(root: Path) -> ObjectStore:
     return LocalStore(root)
 
 
-@pytest.fixture(params=["local"])
+PART = 5 << 20
+
+
+def open_s3(settings: S3StoreSettings) -> ObjectStore:
+    """Pages and parts are as small as S3 allows, so that both are many."""
+    return S3Store(settings, page=7, multipart_from=PART, part_bytes=PART)
+
+
+@pytest.fixture(params=["local", "s3"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens the same, initially empty, store again and again, in any process."""
-    return {"local": functools.partial(open_local, tmp_path / "store")}[request.param]
+    if request.param == "local":
+        return functools.partial(open_local, tmp_path / "store")
+    return functools.partial(open_s3, request.getfixturevalue("s3_settings"))
 
 
 @pytest.fixture
@@ -66,6 +81,79 @@ def test_a_file_is_put_whole(store: ObjectStore, tmp_path: Path) -> None:
     assert store.put_file_if_absent("big", tmp_path / "f")
     assert store.get("big") == data
     assert (tmp_path / "f").read_bytes() == data
+
+
+@pytest.mark.parametrize("size", [PART - 1, PART, PART + 1, 3 * PART + 17])
+def test_large_objects_are_put_whole_once_and_under_the_same_conditions(
+    store: ObjectStore, tmp_path: Path, size: int
+) -> None:
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "f").write_bytes(data)
+    assert store.put_file_if_absent("file", tmp_path / "f")
+    assert store.put_if_absent("bytes", data)
+    assert not store.put_file_if_absent("bytes", tmp_path / "f")
+    assert not store.put_if_absent("file", data[::-1])
+    etag = store.put_if_match("swapped", data, None)
+    assert store.get_with_etag("swapped") == (data, etag)
+    other = store.put_if_match("swapped", data[::-1], etag)
+    with pytest.raises(ConflictError):
+        store.put_if_match("swapped", data, etag)
+    assert store.get_with_etag("swapped") == (data[::-1], other)
+    assert store.get("file") == data == store.get("bytes")
+    assert [(info.key, info.bytes) for info in store.list("")] == [
+        ("bytes", size),
+        ("file", size),
+        ("swapped", size),
+    ]
+
+
+def test_a_range_of_an_object_is_read(store: ObjectStore) -> None:
+    store.put_if_absent("k", b"0123456789")
+    store.put_if_absent("empty", b"")
+    assert store.get_range("k", 0, 10) == b"0123456789"
+    assert store.get_range("k", 3, 4) == b"3456"
+    assert store.get_range("k", 8, 100) == b"89"
+    assert store.get_range("k", 10, 5) == b""
+    assert store.get_range("k", 1000, 5) == b""
+    assert store.get_range("k", 2, 0) == b""
+    assert store.get_range("empty", 0, 5) == b""
+    for length in (0, 5):
+        with pytest.raises(InputError) as caught:
+            store.get_range("none", 0, length)
+        assert caught.value.kind == "no_such_object"
+
+
+def test_an_address_tells_datago_where_the_object_is(store: ObjectStore) -> None:
+    store.put_if_absent("a/k", b"bytes")
+    address = store.address("a/k")
+    if isinstance(address, S3Object):
+        s3 = address.s3
+        assert store.url.startswith(f"s3://{s3.bucket}/")
+        client = S3Server(str(s3.endpoint), str(s3.access_key), str(s3.secret_key)).client()
+        found = client.get_object(Bucket=s3.bucket, Key=address.key)["Body"].read()  # type: ignore[attr-defined]
+        assert s3.path_style
+        assert str(s3.secret_key) not in repr(address)
+    else:
+        assert address.startswith(store.url)
+        found = Path(address).read_bytes()
+    assert found == b"bytes"
+
+
+def test_a_store_serves_as_many_threads_as_it_says(store: ObjectStore) -> None:
+    names = [f"t/{n}" for n in range(4 * store.concurrency)]
+    with ThreadPoolExecutor(store.concurrency) as pool:
+        assert all(pool.map(lambda name: store.put_if_absent(name, name.encode()), names))
+        assert list(pool.map(store.get, names)) == [name.encode() for name in names]
+    assert keys(store) == sorted(names)
+
+
+def test_many_objects_are_listed_each_once_and_in_order(opener: Opener) -> None:
+    names = sorted(f"{n % 7}/{n % 3}.x/{n}" for n in range(1101))
+    store = opener()
+    with ThreadPoolExecutor(store.concurrency) as pool:
+        assert all(pool.map(lambda name: store.put_if_absent(name, b""), names))
+    assert keys(store) == names
+    assert keys(store, "3/1") == [name for name in names if name.startswith("3/1")]
 
 
 def test_a_missing_file_cannot_be_put_and_leaves_no_object(store: ObjectStore, tmp_path: Path) -> None:
@@ -125,6 +213,8 @@ def test_a_key_that_could_leave_the_store_is_refused_by_every_verb(
         lambda: store.put_if_match(key, b"x", None),
         lambda: store.delete(key),
         lambda: store.local_path(key),
+        lambda: store.get_range(key, 0, 1),
+        lambda: store.address(key),
     ]
     for verb in verbs:
         with pytest.raises(InputError) as caught:
@@ -193,18 +283,18 @@ def test_a_local_path_when_there_is_one_holds_the_bytes(store: ObjectStore) -> N
 
 
 def test_of_racing_threads_exactly_one_creates(opener: Opener) -> None:
+    stores = [opener() for _ in range(8)]
     for turn in range(10):
         gate = threading.Barrier(8)
 
         def put(n: int, turn: int = turn, gate: threading.Barrier = gate) -> bool:
-            mine = opener()
             gate.wait()
-            return mine.put_if_absent(f"race/{turn}/deep/k", b"%d" % n * 1000)
+            return stores[n].put_if_absent(f"race/{turn}/deep/k", b"%d" % n * 1000)
 
         with ThreadPoolExecutor(8) as pool:
             won = list(pool.map(put, range(8)))
         assert won.count(True) == 1
-        assert opener().get(f"race/{turn}/deep/k") == b"%d" % won.index(True) * 1000
+        assert stores[turn % 8].get(f"race/{turn}/deep/k") == b"%d" % won.index(True) * 1000
 
 
 def race(opener: Opener, n: int, gate: Any, wins: Any) -> None:
@@ -310,35 +400,3 @@ def test_any_history_reads_like_a_dictionary(store: ObjectStore, steps: list[tup
             assert store.delete(key) == (model.pop(key, None) is not None)
         assert {info.key: info.bytes for info in store.list("")} == {k: len(v) for k, v in model.items()}
         assert all(store.get(k) == v for k, v in model.items())
-
-
-class TestLocalStore:
-    """What only a directory can get wrong."""
-
-    def test_scratch_is_neither_listed_nor_reachable(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
-        (tmp_path / ".tmp" / "left").write_bytes(b"half")
-        assert keys(store) == []
-        with pytest.raises(InputError):
-            list(store.list(".tmp/"))
-        with pytest.raises(InputError):
-            store.get(".tmp/left")
-
-    def test_what_a_dead_writer_left_is_swept_and_a_live_writers_file_is_not(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
-        (tmp_path / ".tmp" / "left").write_bytes(b"half")
-        with store._new_file() as (file, scratch):
-            file.write(b"being written")
-            LocalStore(tmp_path)
-            assert scratch.exists()
-        assert [p.name for p in (tmp_path / ".tmp").iterdir() if p.name != "swap.lock"] == []
-
-    def test_a_key_that_continues_another_is_refused_without_harm(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
-        store.put_if_absent("p", b"x")
-        store.put_if_absent("q/r", b"y")
-        for key in ("p/q", "q"):
-            with pytest.raises(InputError) as caught:
-                store.put_if_absent(key, b"z")
-            assert caught.value.kind == "bad_key"
-        assert keys(store) == ["p", "q/r"]
