@@ -10,7 +10,7 @@ from refinery.digests import digest_json
 from refinery.errors import RefineryError
 from refinery.ingest import stage
 from refinery.project import Refinery
-from refinery.sources import open_source
+from refinery.sources import configured_source
 from refinery.states.head import read_head
 from resources import RefineryResource
 
@@ -57,7 +57,7 @@ def _stage_sources(context: dg.SensorEvaluationContext, project: Refinery) -> li
     errors = []
     for settings in project.settings.sources:
         try:
-            source = open_source(project.path / settings.path, name=settings.name, kind=settings.kind)
+            source = configured_source(settings, project.path)
             staged = stage(project.store, project.fields, source, batch_size=project.settings.batch_size)
         except RefineryError as error:
             context.log.error(f"Source {settings.name!r}: {error}")

@@ -119,12 +119,13 @@ class BatchReport:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is to be landed as one batch."""
+    """What is to be landed as one batch. `connection` is how the S3 service of the source is reached (no secrets)."""
 
     source: str
     kind: str
     path: str
     entries: tuple[Entry, ...]
+    connection: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The canonical JSON of the listing: listing.json, whose digest names the batch."""
@@ -135,6 +136,7 @@ class Listing:
                 "kind": self.kind,
                 "path": self.path,
                 "entries": [entry.to_json() for entry in self.entries],
+                **({"connection": dict(self.connection)} if self.connection else {}),
             }
         )
 
@@ -210,7 +212,8 @@ class Batches:
         """
         value = self._listing(batch)
         entries = tuple(map(Entry.from_json, value["entries"]))
-        return Listing(value["source"], value["kind"], value["path"], entries)
+        connection = value.get("connection", {})
+        return Listing(value["source"], value["kind"], value["path"], entries, connection)
 
     def listed(self, source: str) -> set[str]:
         """The digests (`digest_json` of their JSON) of all entries that a source's batches list, landed or not."""

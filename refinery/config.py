@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from refinery.errors import ConfigError, did_you_mean
 
@@ -58,7 +59,8 @@ class OpenSearchSettings(_Section):
 
     Secrets never stand here. `auth: basic` reads OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD (or the file named by
     OPENSEARCH_PASSWORD_FILE); `auth: sigv4` signs with the credentials of boto3's standard chain for `region`.
-    `ca` is a file of certificates to trust. `quantization` of vectors: `fp16` is of the engine faiss, `byte` of lucene.
+    `ca` is a file of certificates to trust. Documents are sent `bulk_rows` or `bulk_bytes` at a time, whichever is less,
+    `bulk_in_flight` such requests at once. `quantization` of vectors: `fp16` is of the engine faiss, `byte` of lucene.
     The mapping settings (`shards` … `quantization`) hold from the next `refinery rebuild-index` on.
     """
 
@@ -78,6 +80,9 @@ class OpenSearchSettings(_Section):
     ef_construction: Annotated[int, Field(ge=8, le=2000)] = 100
     ef_search: Annotated[int, Field(ge=10, le=10_000)] = 100
     quantization: Literal["none", "fp16", "byte"] = "none"
+    bulk_rows: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    bulk_bytes: Annotated[int, Field(ge=1000, le=100_000_000)] = 4_000_000
+    bulk_in_flight: Annotated[int, Field(ge=1, le=64)] = 2
 
 
 def _short(default: str) -> BeforeValidator:
@@ -128,12 +133,35 @@ class InspectSettings(_Section):
     thumbnail_side: Annotated[int, Field(ge=16, le=1024)] = 256
 
 
-class SourceSettings(_Section):
-    """A source that the sensors watch."""
+class SourceSettings(S3Connection):
+    """A source that the sensors watch: at a `path` of this machine, or at a `url` (`s3://bucket/prefix`, of kind s3 or
+    webdataset) of a service that is reached as the rest says."""
 
     name: str
-    kind: Literal["folder", "manifest", "webdataset"] = "folder"
-    path: Path
+    kind: Literal["folder", "manifest", "webdataset", "s3"] = "folder"
+    path: Path | None = None
+    url: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_url(cls, value: Any) -> Any:
+        return {"kind": "s3", **value} if isinstance(value, dict) and "url" in value else value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SourceSettings:
+        if (self.path is None) == (self.url is None):
+            raise PydanticCustomError("place", "a source has either a `path` or a `url`")
+        if self.kind not in (("s3", "webdataset") if self.url else ("folder", "manifest", "webdataset")):
+            place = "url (s3://bucket/prefix)" if self.kind == "s3" else "path"
+            raise PydanticCustomError("place", f"a source of kind {self.kind} has a {place}")
+        if self.path and self.connection != S3Connection():
+            raise PydanticCustomError("place", "endpoint, region, path_style and profile go with a `url`")
+        return self
+
+    @property
+    def connection(self) -> S3Connection:
+        """How the service of the `url` is reached."""
+        return S3Connection(**{name: getattr(self, name) for name in S3Connection.model_fields})
 
 
 class DatasetSettings(_Section):

@@ -26,15 +26,16 @@ from refinery.batches import (
 )
 from refinery.blobs import Put, put_chunks
 from refinery.digests import canonical_json, digest_json
-from refinery.errors import InputError
+from refinery.errors import ConfigError, InputError
 from refinery.fields import Fields
 from refinery.progress import NullProgress, Progress
 from refinery.sources import Source, check_source_name
-from refinery.sources.entries import Entry, Piece
+from refinery.sources.entries import Entry, Piece, PieceError
+from refinery.sources.objects import Objects
 from refinery.sources.origins import Outcome, Tally, file_extension
-from refinery.sources.reading import Job, PieceError, PieceReader, reading_order
+from refinery.sources.reading import Job, PieceReader, reading_order
 from refinery.sources.sidecars import SIDECAR_CAP, parse_sidecar
-from refinery.sources.uris import path_uri
+from refinery.sources.uris import is_object
 from refinery.store import ObjectStore
 
 THREADS = 8
@@ -149,11 +150,10 @@ def _stage(
     if batch_size < 1:
         raise InputError(f"A batch of {batch_size} entries is none: use 1 or more.", kind="bad_batch_size")
     seen = Batches(store).listed(source.name)
-    blobs = store.local_path("blobs")
     fresh: list[Entry] = []
     ignored: list[Entry] = []
     unchanged = 0
-    for entry in source.entries(fields, blobs.parent if blobs else None):
+    for entry in source.entries(fields, store.url):
         name = digest_json(entry.to_json())
         if name in seen:
             unchanged += 1
@@ -167,8 +167,9 @@ def _stage(
         listing = Listing(
             source.name,
             source.kind,
-            path_uri(str(source.path.absolute())),
+            source.uri,
             (*entries, *(ignored if last else ())),
+            source.connection,
         )
         store.put_if_absent(listing_key(listing.batch), listing.to_bytes())
         staged.append(StagedBatch(listing.batch, source.name, len(entries), len(_jobs(listing))))
@@ -190,24 +191,43 @@ def _jobs(listing: Listing) -> dict[Job, None]:
 def _read(store: ObjectStore, listing: Listing, max_bytes: int, progress: Progress) -> dict[Job, Outcome]:
     jobs = _jobs(listing)
     units = reading_order(jobs)
+    objects = Objects(listing.connection)
     outcomes: dict[Job, Outcome] = {}
     progress.start(len(jobs), "files")
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="land")
     try:
-        for future in as_completed([pool.submit(_read_unit, store, unit, max_bytes) for unit in units]):
+        for future in as_completed(
+            [pool.submit(_read_unit, store, objects, unit, max_bytes) for unit in units]
+        ):
             done = future.result()
             outcomes.update(done)
             progress.advance(len(done), bytes=sum(o.bytes for o in done.values() if isinstance(o, Put)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         progress.done()
+    if is_object(listing.path):
+        _check_access(listing, outcomes)
     return outcomes
 
 
-def _read_unit(store: ObjectStore, unit: Iterable[Job], max_bytes: int) -> dict[Job, Outcome]:
+def _check_access(listing: Listing, outcomes: dict[Job, Outcome]) -> None:
+    """ConfigError when every object of a batch was denied: that is no matter of one object, and must not be recorded as
+    if it were, because what is recorded is not read again."""
+    denied = [o for o in outcomes.values() if isinstance(o, Unreadable) and o.reason == "permission_denied"]
+    if outcomes and len(denied) == len(outcomes):
+        raise ConfigError(
+            f"{listing.path}: these credentials may list the objects but read none of the {len(denied)} of this batch: "
+            "the policy must allow s3:GetObject on them. Nothing was landed; the batch waits.",
+            kind="access_denied",
+        )
+
+
+def _read_unit(
+    store: ObjectStore, objects: Objects, unit: Iterable[Job], max_bytes: int
+) -> dict[Job, Outcome]:
     outcomes: dict[Job, Outcome] = {}
     broken: PieceError | None = None
-    with PieceReader() as reader:
+    with PieceReader(objects) as reader:
         for piece, sidecar in unit:
             try:
                 if broken:

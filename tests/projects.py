@@ -8,7 +8,7 @@ from pathlib import Path
 from refinery.corpus import CorpusReport
 from refinery.ingest import stage
 from refinery.project import Refinery
-from refinery.sources import open_source
+from refinery.sources import configured_source
 
 FILES = (
     "blank/black.png",
@@ -57,7 +57,7 @@ def stage_sources(project: Refinery) -> list[str]:
     """Stage what the sources of the project have that is new; the batches."""
     staged = []
     for settings in project.settings.sources:
-        source = open_source(project.path / settings.path, name=settings.name, kind=settings.kind)
+        source = configured_source(settings, project.path)
         staged += stage(project.store, project.fields, source, batch_size=project.settings.batch_size)
     return [batch.batch for batch in staged]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from refinery.errors import InputError
+from refinery.sources.naming import Group
 from refinery.sources.uris import os_reason, path_uri
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -16,20 +18,21 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One file, or one tar member (`offset` then says where its data begins in the, possibly unpacked, tar).
+    """One file or object, or one tar member (`offset` then says where its data begins in the, possibly unpacked, tar).
 
-    `bytes` is the size of the file or member, `mtime_ns` the time of the file or tar; both 0 when it could not be asked.
+    `bytes` is the size of the file, object or member. `version` tells whether the file, object or tar was rewritten: a
+    file's time of modification in nanoseconds, an object's etag. Both are 0 when they could not be asked.
     """
 
     uri: str
     bytes: int
-    mtime_ns: int
+    version: int | str
     offset: int | None = None
     packed: bool = False
 
     def to_json(self) -> list[Any]:
         tail = [] if self.offset is None else [self.offset, self.packed]
-        return [self.uri, self.bytes, self.mtime_ns, *tail]
+        return [self.uri, self.bytes, self.version, *tail]
 
     @classmethod
     def from_json(cls, value: list[Any]) -> Piece:
@@ -93,6 +96,22 @@ class Entry:
             detail=row.get("detail", ""),
             ignored=row.get("ignored", ""),
         )
+
+
+class PieceError(InputError):
+    """A piece cannot be read; `kind` is the reason code."""
+
+
+def group_entry(group: Group, entry: Callable[[str], Entry], piece: Callable[[str], Piece]) -> Entry:
+    """The entry of a group of names, given how a name becomes a sample's entry and a belonging's piece.
+
+    When the sample is unreadable its belongings are still listed.
+    """
+    return replace(
+        entry(group.main),
+        sidecars=tuple(map(piece, group.sidecars)),
+        payloads=tuple(Attached(utf8(name), mask, piece(place)) for name, mask, place in group.payloads),
+    )
 
 
 def probe(path: str) -> Piece | tuple[str, str]:

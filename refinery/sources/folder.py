@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from refinery.errors import InputError
 from refinery.fields import Fields
-from refinery.sources.entries import Attached, Entry, entry_of, piece_or_blank, utf8
-from refinery.sources.naming import Group, group_folder
+from refinery.sources import OnDisk
+from refinery.sources.entries import Entry, entry_of, group_entry, piece_or_blank
+from refinery.sources.naming import group_folder
 from refinery.sources.uris import os_reason, path_uri
 
 
@@ -24,7 +26,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderSource:
+class FolderSource(OnDisk):
     """All files below `path` (or the one file at it), depth first, in order of name.
 
     Hidden files and folders (a dot first) and links to folders are ignored and counted; links to files are read.
@@ -34,7 +36,7 @@ class FolderSource:
     path: Path
     kind: str = field(default="folder", init=False)
 
-    def entries(self, fields: Fields, skip: Path | None = None) -> Iterator[Entry]:
+    def entries(self, fields: Fields, skip: str | None = None) -> Iterator[Entry]:
         root = str(self.path)
         if not self.path.is_dir():
             if not self.path.exists():
@@ -44,16 +46,20 @@ class FolderSource:
         for found in walk(self.name, root, skip):
             if isinstance(found, Entry):
                 yield found
-                continue
-            folder, files = found
-            for group in group_folder(files):
-                yield group_entry(folder, group)
+            else:
+                yield from _samples(*found)
 
 
-def walk(source: str, root: str, skip: Path | None) -> Iterator[tuple[str, list[str]] | Entry]:
+def _samples(folder: str, files: list[str]) -> Iterator[Entry]:
+    place = partial(os.path.join, folder)
+    for group in group_folder(files):
+        yield group_entry(group, lambda name: entry_of(place(name)), lambda name: piece_or_blank(place(name)))
+
+
+def walk(source: str, root: str, skip: str | None) -> Iterator[tuple[str, list[str]] | Entry]:
     """Each folder below `root`, depth first in order of name, with the names of its files; and as entries what is
     ignored or cannot be listed. InputError(kind="no_such_source") when `root` itself cannot be listed."""
-    left_out = _identity(str(skip)) if skip else None
+    left_out = _identity(skip) if skip else None
     pending = [root]
     while pending:
         folder = pending.pop()
@@ -91,18 +97,6 @@ def scan(folder: str) -> Level:
         else:
             level.files.append(item.name)
     return level
-
-
-def group_entry(folder: str, group: Group) -> Entry:
-    """The entry of a group of files in `folder`. When the sample is unreadable its belongings are still listed."""
-    return replace(
-        entry_of(os.path.join(folder, group.main)),
-        sidecars=tuple(piece_or_blank(os.path.join(folder, name)) for name in group.sidecars),
-        payloads=tuple(
-            Attached(utf8(payload), mask, piece_or_blank(os.path.join(folder, name)))
-            for payload, mask, name in group.payloads
-        ),
-    )
 
 
 def _identity(path: str) -> tuple[int, int] | None:

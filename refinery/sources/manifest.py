@@ -16,7 +16,7 @@ from urllib.parse import quote
 from refinery.digests import digest_json
 from refinery.errors import InputError, did_you_mean
 from refinery.fields import Fields
-from refinery.sources import MANIFEST_EXTENSIONS
+from refinery.sources import MANIFEST_EXTENSIONS, OnDisk
 from refinery.sources.entries import Attached, Entry, Piece, entry_of, piece_or_blank, utf8
 from refinery.sources.folder import scan
 from refinery.sources.naming import group_folder, is_mask
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class ManifestSource:
+class ManifestSource(OnDisk):
     """The rows of the manifest at `path`. Columns: `path` (or `uri`), registered attributes, `payload:<name>`.
 
     Paths are relative to `root` (None: the manifest's folder) or absolute or `file:` URIs, and may not leave `root`: a
@@ -42,7 +42,7 @@ class ManifestSource:
     root: Path | None = None
     kind: str = field(default="manifest", init=False)
 
-    def entries(self, fields: Fields, skip: Path | None = None) -> Iterator[Entry]:
+    def entries(self, fields: Fields, skip: str | None = None) -> Iterator[Entry]:
         check_columns(self, fields, self._columns())
         sidecars = _Sidecars()
         seen: set[str] = set()

@@ -8,20 +8,20 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from refinery.blobs import read_chunks
-from refinery.errors import InputError
-from refinery.sources.entries import Piece
-from refinery.sources.uris import os_reason, uri_path
+from refinery.sources.entries import Piece, PieceError
+from refinery.sources.objects import Objects
+from refinery.sources.uris import is_object, os_reason, uri_path
 from refinery.sources.webdataset import DAMAGE, unpacked
 
 
-class PieceError(InputError):
-    """A piece cannot be read; `kind` is the reason code."""
-
-
 class PieceReader:
-    """Reads pieces one after another, keeping a packed tar open between them (they must come in order of offset)."""
+    """Reads pieces one after another, keeping a packed tar open between them (they must come in order of offset).
 
-    def __init__(self) -> None:
+    `objects` reads those that are objects of an S3 service.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
         self._tar: BinaryIO | None = None
         self._raw: BinaryIO | None = None
 
@@ -36,17 +36,18 @@ class PieceReader:
         """The bytes of a piece as they are now, at most a mebibyte at a time.
 
         Raises PieceError, its kind being the reason code: of the operating system's errors (see `os_reason`),
-        "not_regular", "changed" (a tar that was rewritten since it was listed), "truncated_tar", "damaged_tar".
+        "not_regular", "changed" (a tar or object that was rewritten since it was listed), "truncated_tar", "damaged_tar",
+        or of objects ("missing", "permission_denied", "archived"). Raises ConfigError and TransientError when an S3
+        service cannot be used or does not answer: then nothing is said of the piece.
         """
         try:
             if piece.packed:
                 yield from self._packed(piece)
                 return
-            with _open(uri_path(piece.uri)) as file:
+            with self._open(piece) as file:
                 if piece.offset is None:
                     yield from read_chunks(file)
                     return
-                _check_tar(file, piece)
                 file.seek(piece.offset)
                 yield from _exactly(file, piece)
         except OSError as error:
@@ -59,11 +60,22 @@ class PieceReader:
 
     def _packed(self, piece: Piece) -> Iterator[bytes]:
         if self._tar is None:
-            self._raw = _open(uri_path(piece.uri))
-            _check_tar(self._raw, piece)
+            self._raw = self._open(piece)
             self._tar = unpacked(self._raw, packed=True)
         self._tar.seek(piece.offset or 0)
         yield from _exactly(self._tar, piece)
+
+    def _open(self, piece: Piece) -> BinaryIO:
+        """The file, object or tar of a piece; a tar only when it is the one that was listed."""
+        if is_object(piece.uri):
+            return self._objects.open(piece)
+        file = _open(uri_path(piece.uri))
+        if piece.offset is not None and os.fstat(file.fileno()).st_mtime_ns != piece.version:
+            file.close()
+            raise PieceError(
+                "The tar was rewritten since it was listed: stage its source again.", kind="changed"
+            )
+        return file
 
 
 Job = tuple[Piece, bool]
@@ -96,11 +108,6 @@ def _open(path: str) -> BinaryIO:
     except BaseException:
         os.close(handle)
         raise
-
-
-def _check_tar(file: BinaryIO, piece: Piece) -> None:
-    if os.fstat(file.fileno()).st_mtime_ns != piece.mtime_ns:
-        raise PieceError("The tar was rewritten since it was listed: stage its source again.", kind="changed")
 
 
 def _exactly(file: BinaryIO, piece: Piece) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Origins' uris: RFC 8089 `file:` URIs, percent-encoded byte by byte.
+"""Origins' uris: RFC 8089 `file:` URIs and `s3://bucket/key`, percent-encoded byte by byte.
 
 A file name is bytes and need not be valid UTF-8. Percent-encoding the bytes gives plain ASCII that JSON, Parquet, SQL
 and a browser's address bar all carry unchanged, and that decodes to exactly the bytes it came from. A tar member is the
@@ -12,6 +12,7 @@ import os
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 _SCHEME = "file://"
+_S3 = "s3://"
 
 
 def path_uri(path: str) -> str:
@@ -31,8 +32,24 @@ def uri_path(uri: str) -> str:
     return os.fsdecode(unquote_to_bytes(uri[len(_SCHEME) :].partition("#")[0]))
 
 
+def object_uri(bucket: str, key: str) -> str:
+    """The URI of a bucket's object, or of those whose keys begin so."""
+    return f"{_S3}{bucket}/{quote_from_bytes(key.encode('utf-8', 'surrogatepass'))}"
+
+
+def uri_object(uri: str) -> tuple[str, str]:
+    """The bucket and key that `object_uri` was given (for a tar's member: the tar's)."""
+    bucket, _, key = uri.removeprefix(_S3).partition("#")[0].partition("/")
+    return bucket, unquote_to_bytes(key).decode("utf-8", "surrogatepass")
+
+
+def is_object(uri: str) -> bool:
+    """Whether a URI names an object of an S3 service, or a member of one."""
+    return uri.startswith(_S3)
+
+
 def uri_name(uri: str) -> str:
-    """The last segment of the file's or member's name, as UTF-8 text (bytes that are none become U+FFFD)."""
+    """The last segment of the file's, object's or member's name, as UTF-8 text (bytes that are none become U+FFFD)."""
     path = uri.rpartition("#")[2] if "#" in uri else uri
     return unquote_to_bytes(path.rpartition("/")[2]).decode("utf-8", "replace")
 

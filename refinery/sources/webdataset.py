@@ -13,15 +13,16 @@ import lzma
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from refinery.errors import InputError
 from refinery.fields import Fields
-from refinery.sources import is_tar_name
-from refinery.sources.entries import Attached, Entry, Piece, entry_of, utf8
+from refinery.sources import OnDisk, is_tar_name
+from refinery.sources.entries import Entry, Piece, PieceError, entry_of, group_entry
 from refinery.sources.folder import walk
 from refinery.sources.naming import group_key, split_key
 from refinery.sources.uris import member_uri, os_reason, path_uri
@@ -33,18 +34,18 @@ _BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
-class WebDatasetSource:
+class WebDatasetSource(OnDisk):
     """The tar at `path`, or all tars below the folder `path` in order of name; other files there are ignored, counted."""
 
     name: str
     path: Path
     kind: str = field(default="webdataset", init=False)
 
-    def entries(self, fields: Fields, skip: Path | None = None) -> Iterator[Entry]:
+    def entries(self, fields: Fields, skip: str | None = None) -> Iterator[Entry]:
         if not self.path.exists():
             raise InputError(f"There is no source at {self.path}: check the path.", kind="no_such_source")
         if not self.path.is_dir():
-            yield from tar_entries(str(self.path))
+            yield from _file_entries(str(self.path))
             return
         for found in walk(self.name, str(self.path), skip):
             if isinstance(found, Entry):
@@ -54,23 +55,31 @@ class WebDatasetSource:
             for name in files:
                 path = os.path.join(folder, name)
                 if is_tar_name(name):
-                    yield from tar_entries(path)
+                    yield from _file_entries(path)
                 else:
                     yield Entry(path_uri(path), ignored="not_a_tar")
 
 
-def tar_entries(path: str) -> Iterator[Entry]:
-    """The samples of one tar, in order of their first member, then what of it is ignored or unreadable."""
+def _file_entries(path: str) -> Iterator[Entry]:
     found = entry_of(path)
     if found.piece is None:
         yield found
-        return
+    else:
+        yield from tar_entries(found.piece, partial(_open, path))
+
+
+def _open(path: str) -> BinaryIO:
+    return open(path, "rb")
+
+
+def tar_entries(tar: Piece, opened: Callable[[], BinaryIO]) -> Iterator[Entry]:
+    """The samples of one tar, in order of their first member, then what of it is ignored or unreadable."""
     keys: dict[str, dict[str, Piece]] = {}
     apart: list[Entry] = []
     try:
-        with open(path, "rb") as raw:
+        with opened() as raw:
             packed = is_packed(raw)
-            members = _members(unpacked(raw, packed), found.piece, packed)
+            members = _members(unpacked(raw, packed), tar, packed)
             for key, extension, item in members:
                 if isinstance(item, Entry):
                     apart.append(item)
@@ -83,17 +92,18 @@ def tar_entries(path: str) -> Iterator[Entry]:
                 slot[extension] = item
     except OSError as error:
         reason = os_reason(error) if error.errno else "damaged_tar"
-        apart.append(Entry(found.uri, unreadable=reason, detail=error.strerror or f"{error}."))
+        apart.append(Entry(tar.uri, unreadable=reason, detail=error.strerror or f"{error}."))
+    except PieceError as error:
+        apart.append(Entry(tar.uri, unreadable=error.kind, detail=str(error)))
     for slot in keys.values():
-        pieces = {piece.uri: piece for piece in slot.values()}
-        for group in group_key({extension: piece.uri for extension, piece in slot.items()}):
-            yield Entry(
-                group.main,
-                pieces[group.main],
-                tuple(pieces[uri] for uri in group.sidecars),
-                tuple(Attached(utf8(name), mask, pieces[uri]) for name, mask, uri in group.payloads),
-            )
+        yield from _samples(slot)
     yield from apart
+
+
+def _samples(slot: dict[str, Piece]) -> Iterator[Entry]:
+    pieces = {piece.uri: piece for piece in slot.values()}
+    for group in group_key({extension: piece.uri for extension, piece in slot.items()}):
+        yield group_entry(group, lambda uri: Entry(uri, pieces[uri]), pieces.__getitem__)
 
 
 def _members(file: BinaryIO, tar: Piece, packed: bool) -> Iterator[tuple[str, str, Piece | Entry]]:
@@ -125,7 +135,7 @@ def _members(file: BinaryIO, tar: Piece, packed: bool) -> Iterator[tuple[str, st
                     yield "", "", Entry(uri, unreadable="truncated_tar", detail=detail)
                     return
                 else:
-                    piece = Piece(uri, member.size, tar.mtime_ns, member.offset_data, packed)
+                    piece = Piece(uri, member.size, tar.version, member.offset_data, packed)
                     yield *split_key(member.name), piece
             file.seek(archive.offset)
             rest = file.read(_BLOCK)
