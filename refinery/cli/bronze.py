@@ -10,6 +10,8 @@ import typer
 
 from refinery.cli.output import Line, bytes_text, counted, line, many, table
 from refinery.cli.session import Json, start
+from refinery.config import S3Connection
+from refinery.sources.uris import is_object
 
 if TYPE_CHECKING:
     from refinery.ingest import IngestReport
@@ -21,16 +23,19 @@ _SHOWN = 20
 @app.command()
 def ingest(
     ctx: typer.Context,
-    path: Annotated[
-        Path,
-        typer.Argument(help="A folder of any depth, a CSV, JSONL or Parquet manifest, or WebDataset tars."),
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLACE",
+            help="A folder of any depth, a CSV, JSONL or Parquet manifest, WebDataset tars, or s3://BUCKET/PREFIX.",
+        ),
     ],
     source: Annotated[
         str, typer.Option("--source", metavar="NAME", help="What to call where these come from.")
     ],
     kind: Annotated[
-        Literal["folder", "manifest", "webdataset"] | None,
-        typer.Option("--kind", help="What PATH is; guessed from it when left out.", show_default=False),
+        Literal["folder", "manifest", "webdataset", "s3"] | None,
+        typer.Option("--kind", help="What PLACE is; guessed from it when left out.", show_default=False),
     ] = None,
     root: Annotated[
         Path | None,
@@ -38,18 +43,37 @@ def ingest(
             "--root", metavar="DIR", help="Manifests: what paths are relative to and may not leave."
         ),
     ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint", metavar="URL", help="S3: the service, when it is not AWS.", show_default=False
+        ),
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option("--region", metavar="NAME", help="S3: its region.", show_default=False)
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="NAME", help="S3: whose credentials, by name.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take in raw pictures with sidecars and payloads. What was taken in before is not read again."""
+    """Take in raw pictures with sidecars and payloads. What was taken in before is not read again.
+
+    How a service on S3 is reached may stand in refinery.yaml under `sources:` instead, in the entry of this NAME.
+    """
     from refinery.ingest import ingest as take_in
     from refinery.sources import open_source
 
     session = start(ctx, as_json)
     project = session.project
+    given = S3Connection(endpoint=endpoint, region=region, profile=profile)
+    known = {s.name: s.connection for s in project.settings.sources if s.url}
+    connection = known.get(source, given) if given == S3Connection() and is_object(place) else given
     report = take_in(
         project.store,
         project.fields,
-        open_source(path, name=source, kind=kind, root=root),
+        open_source(place, name=source, kind=kind, root=root, connection=connection),
         batch_size=project.settings.batch_size,
         max_bytes=project.settings.inspect.max_bytes,
         progress=session.out.progress("ingest"),
@@ -60,7 +84,10 @@ def ingest(
 def _lines(report: IngestReport) -> Iterator[Line]:
     totals = report.totals
     if not report.batches:
-        yield f"Nothing new in source {report.source}: {report.unchanged:,} entries are unchanged."
+        found = (
+            f"{report.unchanged:,} entries are unchanged" if report.unchanged else "there is nothing in it"
+        )
+        yield f"Nothing new in source {report.source}: {found}."
         return
     yield line(
         (many(totals["samples"], "sample"), "bold"),
