@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +18,8 @@ import pyarrow as pa
 from refinery.errors import InputError, did_you_mean
 
 MAX_ATTRIBUTES = 500
+MAX_TEXT_BYTES = 32_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
 
@@ -49,6 +51,10 @@ _ARROW: dict[FieldType, pa.DataType] = {
     FieldType.STRING_LIST: pa.list_(pa.string()),
     FieldType.JSON: pa.string(),
 }
+
+
+TEXTUAL = frozenset([FieldType.STRING, FieldType.TEXT, FieldType.STRING_LIST])
+"""The types whose values are texts that can be searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ BUILTIN_FIELDS: tuple[Field, ...] = _builtin(
 
 
 class Fields(Mapping[str, Field]):
-    """The fields known to a project, by name. Immutable; `with_attributes` gives a larger one."""
+    """The fields known to a project, by name. Immutable."""
 
     def __init__(self, attributes: Iterable[Field] = ()) -> None:
         self._fields = {field.name: field for field in BUILTIN_FIELDS}
@@ -146,6 +152,15 @@ class Fields(Mapping[str, Field]):
         """The registered attributes, in order of name."""
         return tuple(sorted((f for f in self._fields.values() if not f.builtin), key=lambda f: f.name))
 
+    def check_room(self) -> None:
+        """InputError(kind="too_many_attributes") when one more attribute cannot be registered."""
+        if len(self.attributes) >= MAX_ATTRIBUTES:
+            raise InputError(
+                f"{MAX_ATTRIBUTES} attributes are registered, which is as many as a project can have: undo the "
+                "registration of one, or keep several values in one attribute of type json (shown, not searched).",
+                kind="too_many_attributes",
+            )
+
     def schema(self) -> pa.Schema:
         """The Arrow schema of a table of documents: built-in fields, then attributes by name."""
         ordered = [*BUILTIN_FIELDS, *self.attributes]
@@ -170,17 +185,31 @@ def check_attribute(field: Field) -> Field:
 def coerce(field: Field, value: Any) -> Any:
     """`value` as `field` stores it: a JSON value (dates as ISO 8601 text in UTC). None stays None.
 
-    Raises InputError(kind="bad_value") when the value does not fit the field's type; nothing is guessed from text but
-    numbers, booleans and dates written the usual way (manifests in CSV carry everything as text).
+    Raises InputError(kind="bad_value") when the value does not fit the field's type, or holds a text of more than
+    MAX_TEXT_BYTES; nothing is guessed from text but numbers, booleans and dates written the usual way (manifests in CSV
+    carry everything as text).
     """
     if value is None or value == "":
         return None
     try:
-        return _COERCE[field.type](value)
+        fitted = _COERCE[field.type](value)
+        size = longest_text(fitted) if field.type in TEXTUAL else 0
     except (TypeError, ValueError, OverflowError, AttributeError):
         raise InputError(
-            f"Field {field.name!r} is a {field.type.value}: {value!r} does not fit it.", kind="bad_value"
+            f"Field {field.name!r} is a {field.type.value}: {value!r:.200} does not fit it.", kind="bad_value"
         ) from None
+    if size > MAX_TEXT_BYTES:
+        raise InputError(
+            f"Field {field.name!r} is a {field.type.value}: it holds texts of at most {MAX_TEXT_BYTES:,} bytes, found "
+            f"{size:,}. Keep longer ones in an attribute of type json (shown, not searched) or as a payload.",
+            kind="bad_value",
+        )
+    return fitted
+
+
+def longest_text(value: str | list[str]) -> int:
+    """The size in bytes of a text, or of the longest in a list. UnicodeEncodeError (a ValueError) for no Unicode text."""
+    return max((len(text.encode()) for text in ([value] if isinstance(value, str) else value)), default=0)
 
 
 def _text(value: Any) -> str:
@@ -202,7 +231,7 @@ def _number(value: Any) -> float:
     number = float(value)
     if isinstance(value, bool) or number != number or number in (float("inf"), float("-inf")):
         raise ValueError
-    return number
+    return number + 0.0
 
 
 def _boolean(value: Any) -> bool:
@@ -240,10 +269,13 @@ _COERCE = {
 }
 
 
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 UTC of a moment that has a zone."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
 def to_utc(value: str | date | datetime) -> datetime:
     """A moment in UTC from ISO 8601 text, a date (its midnight) or a datetime (without zone: UTC)."""
-    from datetime import UTC
-
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     elif not isinstance(value, datetime):

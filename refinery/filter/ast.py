@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
+
+    from refinery.fields import Fields
 
 Value = str | int | float | bool | datetime
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
@@ -150,6 +152,29 @@ def depth(node: Node) -> int:
     return 0
 
 
+def comparisons(node: Node) -> int:
+    """How many comparisons it takes: of several equalities of one field that OR joins (their negations, AND) only one;
+    each word of Matches is one."""
+    if isinstance(node, Not):
+        return comparisons(node.item)
+    if isinstance(node, Matches):
+        return len(node.words)
+    if not isinstance(node, And | Or):
+        return 1
+    equal = [_equality(item, isinstance(node, Or)) for item in node.items]
+    others = sum(comparisons(item) for item, field in zip(node.items, equal, strict=True) if not field)
+    return others + len(set(filter(None, equal)))
+
+
+def _equality(node: Node, truth: bool) -> str:
+    """The field that `node` (or its negation, unless `truth`) says to equal or hold a value; else ""."""
+    while isinstance(node, Not):
+        node, truth = node.item, not truth
+    if isinstance(node, OneOf | Contains) or (isinstance(node, Compare) and node.op == "="):
+        return node.field if truth else ""
+    return node.field if isinstance(node, Compare) and node.op == "!=" and not truth else ""
+
+
 def _literals(node: Node) -> Iterator[Node]:
     """The atoms of `node` in order, each with the NOT that stands right before it."""
     if isinstance(node, And | Or):
@@ -215,6 +240,12 @@ class Filter:
         from refinery.filter.lance import to_sql
 
         return to_sql(self.root)
+
+    def to_opensearch(self, fields: Fields) -> dict[str, Any]:
+        """The filter as an OpenSearch query on an index with these fields; errors as `refinery.filter.opensearch.to_query`."""
+        from refinery.filter.opensearch import to_query
+
+        return to_query(self.root, fields)
 
     def _atoms(self) -> Iterator[Atom]:
         for node in _literals(self.root):

@@ -6,8 +6,9 @@ recursion of about fifty.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
+from refinery.fields import to_micros
 from refinery.filter.ast import (
     And,
     Atom,
@@ -26,8 +27,6 @@ from refinery.filter.ast import (
     Value,
 )
 from refinery.filter.patterns import escape_like, like_parts, word_regex
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_sql(node: Node, negated: bool = False) -> str:
@@ -87,8 +86,7 @@ def literal(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        micros = (value - _EPOCH) // timedelta(microseconds=1)
-        return f"arrow_cast({micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
+        return f"arrow_cast({to_micros(value)}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     if isinstance(value, int):

@@ -23,21 +23,25 @@ from refinery.filter.ast import (
     Like,
     Matches,
     Node,
+    Not,
     OneOf,
     Operator,
     Value,
     all_of,
     any_of,
+    comparisons,
     depth,
     negate,
 )
-from refinery.filter.patterns import words
+from refinery.filter.patterns import like_effort, like_parts, words
 from refinery.filter.text import HAS
 from refinery.filter.tokens import ALLOWED, bad, check_text, fold_groups, shown, tokenize
 
 MAX_DEPTH = 24
+MAX_COMPARISONS = 300
 MAX_WORDS = 64
 MAX_PATTERN = 1024
+MAX_LIKE_EFFORT = 50_000
 
 _OPERATORS: Final[dict[type[exp.Expression], Operator]] = {
     exp.EQ: "=",
@@ -65,8 +69,28 @@ def read(text: str, fields: Fields) -> Filter:
         raise bad(
             f"The filter is nested too deeply: at most {MAX_DEPTH} levels of AND and OR inside each other."
         )
+    if (count := comparisons(found.root)) > MAX_COMPARISONS:
+        raise bad(
+            f"The filter has {count:,} comparisons; at most {MAX_COMPARISONS} are allowed. IN counts once, whatever the "
+            "number of values."
+        )
+    _check_patterns(found)
     check_text(found.text)
     return found
+
+
+def _check_patterns(found: Filter) -> None:
+    """InputError when a server would have too much to do for the LIKE patterns of a filter."""
+    effort = 0
+    for leaf in found.leaves():
+        node = leaf.root.item if isinstance(leaf.root, Not) else leaf.root
+        if isinstance(node, Like):
+            effort += like_effort(like_parts(node.pattern), MAX_LIKE_EFFORT - effort)
+            if effort >= MAX_LIKE_EFFORT:
+                raise bad(
+                    f"The LIKE pattern {shown(node.pattern)} can match in too many ways: use fewer % and _, "
+                    "or shorter text after a %."
+                )
 
 
 def _expression(tokens: list[Token]) -> exp.Expression:

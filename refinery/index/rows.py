@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refinery.errors import ConfigError, InputError
+from refinery.fields import MAX_TEXT_BYTES, Fields, FieldType
 from refinery.index import DOC_DIGEST, VECTOR, Failed
 
 _SAMPLE_ID = r"\A[0-9a-f]{64}\z"
@@ -61,14 +62,16 @@ def check_type(name: str, found: pa.DataType, wanted: pa.DataType) -> None:
         )
 
 
-def conform(documents: pa.Table, schema: pa.Schema) -> tuple[pa.Table, tuple[Failed, ...]]:
+def conform(documents: pa.Table, schema: pa.Schema, fields: Fields) -> tuple[pa.Table, tuple[Failed, ...]]:
     """`documents` with exactly the columns of `schema`, and the rows that cannot be indexed, with the reason.
 
-    Missing lists are empty, and -0.0 is 0.0. InputError(kind="duplicate_sample_id") when one id comes twice.
+    Texts are of at most MAX_TEXT_BYTES, but for those of fields that are stored only. Missing lists are empty, and -0.0 is 0.0. InputError(kind="duplicate_sample_id") when one id comes twice.
     """
     table = pa.table([_column(documents, column) for column in schema], schema=schema)
     reasons = np.full(table.num_rows, None, dtype=object)
     for column in reversed(schema):
+        if column.name in fields and fields[column.name].type is FieldType.JSON:
+            continue
         wrong, reason = _wrong(table.column(column.name).combine_chunks(), column)
         reasons[wrong] = reason
     good = np.array([reason is None for reason in reasons], np.bool_)
@@ -108,6 +111,13 @@ def _wrong(column: pa.Array, wanted: pa.Field) -> tuple[npt.NDArray[np.bool_], s
         )
         usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
         return present & ~usable, f"bad_vector:{wanted.name}"
+    elif pa.types.is_string(wanted.type):
+        bad, reason = pc.greater(pc.binary_length(column), MAX_TEXT_BYTES), f"too_long:{wanted.name}"
+    elif pa.types.is_list(wanted.type):
+        rows = np.zeros(len(column), np.bool_)
+        long = pc.greater(pc.binary_length(pc.list_flatten(column)), MAX_TEXT_BYTES)
+        rows[pc.list_parent_indices(column).filter(long).to_numpy()] = True
+        return rows, f"too_long:{wanted.name}"
     else:
         return np.zeros(len(column), np.bool_), ""
     return pc.fill_null(bad, False).to_numpy(zero_copy_only=False), reason
