@@ -17,7 +17,7 @@ from refinery.digests import canonical_json
 from refinery.errors import InputError
 from refinery.facts import FactStore, Step
 from refinery.fields import Field, Fields, FieldType, coerce
-from refinery.ledger import LedgerView
+from refinery.ledger import EventType, LedgerView
 from refinery.near_duplicates import read_clusters
 from refinery.policy import Policy
 from refinery.states.rows import ROW_SCHEMA
@@ -114,7 +114,7 @@ class DocumentBuilder:
             "embedder": embedded["embedder"],
             "cluster": self._clusters(ids),
             "near_duplicate": pa.nulls(len(ids), pa.bool_()),
-            "flags": [sorted({str(e.kind) for e in view.flags(i)}) for i in merged["sample_id"]],
+            "flags": [_kinds(view, i) for i in merged["sample_id"]],
             "tags": [view.tags(i) for i in merged["sample_id"]],
             "verdict": pa.nulls(len(ids), pa.string()),
             "reasons": [[]] * len(ids),
@@ -130,6 +130,35 @@ class DocumentBuilder:
             [canonical_json(p).decode() for p in merged["payloads"]],
             _missing(inspected, embedded, [any(b in clustered for b in bs) for bs in merged["batch"]]),
         )
+
+    def amend(self, documents: pa.Table, view: LedgerView) -> pa.Table:
+        """Complete documents (the columns of `fields.schema()`) with what stands in the ledger now, the rest as it is."""
+        ids = documents["sample_id"].to_pylist()
+        columns: dict[str, list[Any]] = {
+            "flags": [_kinds(view, i) for i in ids],
+            "tags": [view.tags(i) for i in ids],
+        }
+        told = [any(e.type is EventType.ATTRIBUTE for e in view.history(i)) for i in ids]
+        if any(told):
+            batches = {
+                b for row, t in zip(documents["batch"].to_pylist(), told, strict=True) if t for b in row
+            }
+            merged = _merge_origins(self._batches.origins(sorted(batches)))
+            sidecars = dict(zip(merged["sample_id"], merged["attributes"], strict=True))
+            resolved = {
+                i: self._attributes(view, i, sidecars.get(i, [])) for i, t in zip(ids, told, strict=True) if t
+            }
+            for field in self.fields.attributes:
+                before = documents[field.name].to_pylist()
+                columns[field.name] = [
+                    _stored(field, resolved[i].get(field.name)) if i in resolved else value
+                    for i, value in zip(ids, before, strict=True)
+                ]
+        for name, values in columns.items():
+            column = documents.schema.field(name)
+            at = documents.schema.get_field_index(name)
+            documents = documents.set_column(at, column, pa.array(values, column.type))
+        return documents
 
     def _aligned(self, step: Step, ids: pa.Array) -> pa.Table:
         """The facts of a step in the order of `ids`; all null where there is none."""
@@ -193,6 +222,10 @@ def state_rows(described: Described, verdicts: Verdicts) -> pa.Table:
         "payloads": pa.array(described.payloads, pa.string()),
     }
     return pa.table([columns[f.name] for f in ROW_SCHEMA], schema=ROW_SCHEMA)
+
+
+def _kinds(view: LedgerView, sample_id: str) -> list[str]:
+    return sorted({str(e.kind) for e in view.flags(sample_id)})
 
 
 def _merge_origins(origins: pa.Table) -> dict[str, list[Any]]:

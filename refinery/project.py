@@ -193,7 +193,7 @@ class Refinery:
     def register_field(self, field: Field, actor: Actor) -> Event:
         """Register an attribute; one that is registered so already stays as it is.
 
-        InputError for a bad name, or when it exists with another type.
+        InputError for a bad name, when it exists with another type, or when there are MAX_ATTRIBUTES already.
         """
         check_attribute(field)
         fields = self.fields
@@ -206,6 +206,8 @@ class Refinery:
                 f"Attribute {field.name!r} exists as {fields[field.name].type.value}: a type cannot change; register another name.",
                 kind="field_exists",
             )
+        if field.name not in fields:
+            fields.check_room()
         value = {"type": field.type.value, "description": field.description}
         return self.ledger.append([Event(EventType.FIELD, actor, kind=field.name, value=value)])[0]
 
@@ -240,10 +242,8 @@ class Refinery:
         return self.projector.project()
 
     def rebuild_index(self) -> ProjectionReport:
-        """Drop the index and make it again from truth."""
-        projector = self.projector
-        projector.reset()
-        return projector.project()
+        """Make the index again from truth; the old one answers until the new one takes its place."""
+        return self.projector.rebuild()
 
     def explain(self, sample_id: str) -> Explanation:
         """Why a sample is in or out of gold."""
@@ -310,7 +310,11 @@ class Refinery:
             yield from self.exporter.verify(index)
 
     def _check_seen(self, sample_ids: Sequence[str]) -> None:
-        seen = set(self.batches.origins(columns=["sample_id"])["sample_id"].to_pylist())
+        head, _ = read_head(self.store)
+        ids = [i for i in sample_ids if len(i) == 64]
+        seen = set(StateTrees(self.store).lookup(head.node, ids)["sample_id"].to_pylist())
+        if not seen.issuperset(sample_ids):  # not replayed yet, or never ingested
+            seen.update(self.batches.origins(columns=["sample_id"])["sample_id"].to_pylist())
         for sample_id in sample_ids:
             if sample_id not in seen:
                 raise InputError(

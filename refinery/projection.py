@@ -1,9 +1,15 @@
-"""Projection: bring the index in line with truth. The index is never the authority; wiping it costs a rebuild."""
+"""Projection: bring the index in line with truth. The index is never the authority; wiping it costs a rebuild.
+
+Several projections may run at once. Each reads which position truth has, then takes a sequence, then reads truth, and
+claims that position last (`set_position`). So whatever is written with a greater sequence holds all that was claimed
+before, and a projection whose claim is refused knows that its older writes may stand where newer ones were not needed:
+it writes those again. docs/decisions/2026-11-23-projection-order.md has the argument.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,9 +17,9 @@ import pyarrow.compute as pc
 
 from refinery.digests import digest
 from refinery.documents import DocumentBuilder, Steps
-from refinery.errors import CorruptionError
+from refinery.errors import ConfigError, ConflictError, CorruptionError
 from refinery.facts import FactStore
-from refinery.index import SampleIndex
+from refinery.index import VECTOR, SampleIndex
 from refinery.ledger import Ledger
 from refinery.snapshots import Snapshots
 from refinery.states.head import StateHead, read_head
@@ -22,17 +28,27 @@ from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
 
 _CHUNK = 5_000
+_MOST_TRIES = 50
+_MOST_PASSES = 3
+
+Position = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectionReport:
-    """What a projection did: documents there should be, written, removed, and left as they were."""
+    """What a projection did: documents there should be, written, removed, and left as they were.
+
+    `superseded` ones stand as a newer projection wrote them. `overtaken`: the index was to be replaced, but another
+    replacement began later and goes on, so this one wrote nothing that lasts.
+    """
 
     documents: int
     upserted: int
     deleted: int
     unchanged: int
     ledger_offset: int
+    superseded: int = 0
+    overtaken: bool = False
 
 
 class Projector:
@@ -57,44 +73,120 @@ class Projector:
         return self._index.position() == self._position()
 
     def project(self) -> ProjectionReport:
-        """Compare every document with the index and write those that differ; remove those that no longer exist."""
-        position = self._position()
-        if self._index.position().get("steps") != position["steps"]:
-            self.reset()
-        documents = self.documents()
-        ids = documents["sample_id"].to_pylist()
-        known = dict(zip(*(c.to_pylist() for c in self._index.digests().columns), strict=True))
-        stale = [known.get(i) != d for i, d in zip(ids, documents["doc_digest"].to_pylist(), strict=True)]
-        gone = sorted(set(known) - set(ids))
-        if gone:
-            self._index.delete(gone)
-        written = self._upsert(documents.filter(pa.array(stale, pa.bool_())))
-        if written or gone:
-            self._index.compact()
-        if self._index.position() != position:
-            self._index.set_position(position)
-        return ProjectionReport(len(ids), written, len(gone), len(ids) - written, position["ledger_offset"])
+        """Compare every document with the index and write those that differ; remove those that no longer exist.
 
-    def reset(self) -> None:
-        """Empty the index, with today's fields and embedding spaces."""
+        An index of other steps, or one whose columns have other types, is replaced.
+        """
+        if self._index.position().get("steps") != self._position()["steps"]:
+            return self.rebuild()
+        try:
+            return self._pass(self._index)
+        except ConfigError as error:
+            if error.kind != "index_schema":
+                raise
+            return self.rebuild()
+
+    def rebuild(self) -> ProjectionReport:
+        """Project everything into a new index with today's fields and spaces, which takes the old one's place at the end."""
         spaces = {
             name: step.columns.field("vector").type.list_size for name, step in self._steps.embed.items()
         }
-        self._index.reset(self._builder.fields, spaces)
+        try:
+            with self._index.replacement(self._builder.fields, spaces) as new:
+                report = self._pass(new)
+                for _ in range(_MOST_PASSES - 1):
+                    if _rest(new.position()) == _rest(self._position()):
+                        break
+                    again = self._pass(new)
+                    report = replace(again, upserted=report.upserted + again.upserted)
+        except ConflictError as error:
+            if error.kind != "replaced":
+                raise
+            offset = self._index.position().get("ledger_offset", 0)
+            return ProjectionReport(self._index.count(), 0, 0, 0, offset, overtaken=True)
+        after = self.follow_ledger()
+        return replace(report, ledger_offset=after.ledger_offset if after else report.ledger_offset)
 
     def follow_ledger(self) -> ProjectionReport | None:
-        """Project only what ledger events since the index's position touched: flags become searchable at once.
+        """Project only what ledger events since the index's position say: flags become searchable at once.
 
-        None when more than the ledger moved (or there is no index yet), so that only `project` can help.
+        Reads the ledger and the index, so its cost does not grow with the samples there are. None: there is no index yet.
         """
-        before, now = self._index.position(), self._position()
-        if {**before, "ledger_offset": now["ledger_offset"]} != now:
-            return None
-        touched = self._ledger.view().touched(before["ledger_offset"])
-        documents = self.documents(touched)
-        written = self._upsert(documents)
-        self._index.set_position(now)
-        return ProjectionReport(documents.num_rows, written, 0, 0, now["ledger_offset"])
+        return self._follow(self._index, self._index.position()) if self._index.position() else None
+
+    def _pass(self, index: SampleIndex) -> ProjectionReport:
+        """Compare all of truth with an index, and claim its position."""
+        found, position = index.position(), self._position()
+        sequence = index.next_sequence()
+        documents = self.documents()
+        stale, gone = _differences(index, documents)
+        if gone:
+            index.delete(gone, sequence)
+        written, superseded = self._write(index, self._with_vectors, documents.filter(stale), sequence)
+        if written or gone:
+            index.compact()
+        accepted = index.set_position(position, sequence)
+        # what an older projection wrote before the claim shows here; one that writes later has its own claim refused
+        owed = set(documents.filter(_differences(index, documents)[0])["sample_id"].to_pylist())
+        if not accepted and _rest(index.position()) not in (_rest(found), _rest(position)):
+            owed.update(written)
+        report = ProjectionReport(
+            documents.num_rows,
+            len(written),
+            len(gone),
+            documents.num_rows - len(written) - len(superseded),
+            position["ledger_offset"],
+            len(superseded),
+        )
+        if accepted and not owed and self._ledger.offset == position["ledger_offset"]:
+            return report
+        after = self._follow(index, position, owed)
+        return replace(report, ledger_offset=after.ledger_offset)
+
+    def _follow(
+        self, index: SampleIndex, base: Position, owed: Collection[str] = frozenset()
+    ) -> ProjectionReport:
+        """Bring an index that holds `base`, but for the samples `owed`, to the end of the ledger, and claim that.
+
+        ConflictError(kind="index_busy") when other projections kept claiming newer positions.
+        """
+        owed = set(owed)
+        for _ in range(_MOST_TRIES):
+            found, offset = index.position(), self._ledger.offset
+            sequence = index.next_sequence()
+            touched = self._ledger.view().touched(base["ledger_offset"]) - owed
+            written, superseded = self._amend(index, base, touched, sequence)
+            if missing := owed | touched.difference(written, superseded):
+                more = self._write(index, self._with_vectors, self.documents(missing), sequence)
+                written, superseded = written + more[0], superseded + more[1]
+            claim = {**base, "ledger_offset": offset}
+            # a projection that claimed meanwhile may have written what the amended documents were read without
+            if _rest(index.position()) == _rest(found) and index.set_position(claim, sequence):
+                count = len(written) + len(superseded)
+                return ProjectionReport(count, len(written), 0, 0, offset, len(superseded))
+            owed |= touched
+            if _rest(recorded := index.position()) == _rest(self._position()):
+                base = recorded
+        raise ConflictError(
+            f"Other projections claimed newer positions of the index {_MOST_TRIES} times: try again.",
+            kind="index_busy",
+        )
+
+    def _amend(
+        self, index: SampleIndex, base: Position, sample_ids: Collection[str], sequence: int
+    ) -> tuple[list[str], list[str]]:
+        """Write documents that an index has again, with what stands in the ledger now. Ids written, and superseded ones."""
+        if not sample_ids:
+            return [], []
+        vectors = [VECTOR + space for space in sorted(base["steps"])]
+        names = self._builder.fields.schema().names
+        stored = index.get(sorted(sample_ids), [*names, *vectors])
+        documents = self._builder.amend(stored.select(names), self._ledger.view())
+        embedded = {s: stored[VECTOR + s].is_valid().to_pylist() for s in base["steps"]}
+        documents = documents.append_column("doc_digest", _digests(documents, base["steps"], embedded))
+        for name in vectors:
+            documents = documents.append_column(name, stored[name])
+        return self._write(index, lambda chunk: chunk, documents, sequence)
 
     def documents(self, sample_ids: Collection[str] | None = None) -> pa.Table:
         """Complete documents, verdicts and memberships included, each with the digest of all it says."""
@@ -116,56 +208,82 @@ class Projector:
         }
         for name, column in filled.items():
             table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
-        return table.append_column("doc_digest", pa.array(self._digests(table), pa.string()))
+        embedded = {space: self._embedded(space, ids).to_pylist() for space in self._steps.embed}
+        return table.append_column("doc_digest", _digests(table, self._keys(), embedded))
 
-    def _digests(self, table: pa.Table) -> list[str]:
-        vectors = {space: step.key for space, step in sorted(self._steps.embed.items())}
-        present = {s: set(self._embedded(s, table["sample_id"].to_pylist())) for s in vectors}
-        digests = []
-        for row in table.to_pylist():
-            spaces = [vectors[s] for s in vectors if row["sample_id"] in present[s]]
-            digests.append(digest(repr((sorted(row.items()), spaces)).encode())[:32])
-        return digests
+    def _embedded(self, space: str, ids: pa.Array) -> pa.Array:
+        """Which of the samples have a vector in a space."""
+        columns = ["sample_id", "reason"]
+        facts = self._facts.read(self._steps.embed[space], sample_ids=ids.to_pylist(), columns=columns)
+        return pc.is_in(ids, value_set=_one(facts.filter(pc.is_null(facts["reason"]))["sample_id"]))
 
-    def _embedded(self, space: str, ids: list[str]) -> list[str]:
-        facts = self._facts.read(self._steps.embed[space], sample_ids=ids, columns=["sample_id", "reason"])
-        found: list[str] = facts.filter(pc.is_null(facts["reason"]))["sample_id"].to_pylist()
-        return found
-
-    def _upsert(self, documents: pa.Table) -> int:
-        written = 0
+    def _write(
+        self, index: SampleIndex, complete: Any, documents: pa.Table, sequence: int
+    ) -> tuple[list[str], list[str]]:
+        """Upsert documents, each chunk made complete first. Ids written, and superseded ones."""
+        written: list[str] = []
+        superseded: list[str] = []
         for chunk in _chunks(documents):
-            report = self._index.upsert(self._with_vectors(chunk))
+            report = index.upsert(complete(chunk), sequence)
             if report.failed:
                 first = report.failed[0]
                 raise CorruptionError(
                     f"{len(report.failed)} documents do not fit the index; the first is {first.sample_id}: {first.reason}.",
                     kind="unprojectable",
                 )
-            written += chunk.num_rows
-        return written
+            written += report.written
+            superseded += report.superseded
+        return written, superseded
 
     def _with_vectors(self, documents: pa.Table) -> pa.Table:
         ids = _one(documents["sample_id"])
         for space, step in sorted(self._steps.embed.items()):
             facts = self._facts.read(step, sample_ids=ids.to_pylist(), columns=["sample_id", "vector"])
             places = pc.index_in(ids, value_set=_one(facts["sample_id"]))
-            documents = documents.append_column(f"vector_{space}", facts["vector"].take(places))
+            documents = documents.append_column(VECTOR + space, facts["vector"].take(places))
         return documents
+
+    def _keys(self) -> dict[str, str]:
+        return {name: step.key for name, step in sorted(self._steps.embed.items())}
 
     def _position(self) -> dict[str, Any]:
         head, _ = read_head(self._store)
         return {
             "ledger_offset": self._ledger.offset,
             "root": head.root,
-            "steps": {name: step.key for name, step in sorted(self._steps.embed.items())},
+            "steps": self._keys(),
             "state": _digest_inputs(head),
-            "snapshots": [s.ref for s in self._snapshots.all()],
+            "snapshots": self._snapshots.refs(),
         }
 
 
 def _digest_inputs(head: StateHead) -> str:
     return digest(repr((head.batches, sorted(head.files.items()), head.fields)).encode())[:32]
+
+
+def _rest(position: Position) -> dict[str, Any]:
+    """What a position says of everything but the ledger."""
+    return {name: value for name, value in position.items() if name != "ledger_offset"}
+
+
+def _differences(index: SampleIndex, documents: pa.Table) -> tuple[pa.Array, list[str]]:
+    """Which of the documents the index does not hold as they are, and what it holds besides, sorted."""
+    known = index.digests()
+    same = _one(known["doc_digest"]).take(
+        pc.index_in(_one(documents["sample_id"]), value_set=_one(known["sample_id"]))
+    )
+    stale = pc.fill_null(pc.not_equal(same, _one(documents["doc_digest"])), True)
+    foreign = pc.invert(pc.is_in(known["sample_id"], value_set=_one(documents["sample_id"])))
+    return stale, known.filter(foreign)["sample_id"].to_pylist()
+
+
+def _digests(table: pa.Table, steps: Mapping[str, str], embedded: Mapping[str, Sequence[bool]]) -> pa.Array:
+    """The digest of each document: of its columns, and of the steps that gave it the vectors it has."""
+    digests = []
+    for number, row in enumerate(table.to_pylist()):
+        spaces = [steps[space] for space in sorted(steps) if embedded[space][number]]
+        digests.append(digest(repr((sorted(row.items()), spaces)).encode())[:32])
+    return pa.array(digests, pa.string())
 
 
 def _chunks(table: pa.Table) -> Iterator[pa.Table]:

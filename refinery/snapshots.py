@@ -76,8 +76,11 @@ class Snapshots:
 
     def all(self) -> list[Snapshot]:
         """Every snapshot, by name and version."""
-        found = [m for info in self._store.list("snapshots/") if (m := _FILE.match(info.key))]
-        return [self._load(m[1], int(m[2])) for m in sorted(found, key=lambda m: (m[1], int(m[2])))]
+        return [self._load(name, version) for name, version in self._versions()]
+
+    def refs(self) -> list[str]:
+        """Every snapshot as `name@version`, by name and version. Reads none of them."""
+        return [f"{name}@{version}" for name, version in self._versions()]
 
     def latest(self, name: str) -> Snapshot | None:
         """The newest version of a dataset, or None when it has none."""
@@ -185,6 +188,10 @@ class Snapshots:
             if found == expected
             else f"The bytes of {what} are damaged: {blob_key(expected)} has digest {found}."
         )
+
+    def _versions(self) -> list[tuple[str, int]]:
+        found = [m for info in self._store.list("snapshots/") if (m := _FILE.match(info.key))]
+        return sorted((m[1], int(m[2])) for m in found)
 
     def _load(self, name: str, version: int) -> Snapshot:
         key = _key(name, version)

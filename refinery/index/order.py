@@ -70,7 +70,7 @@ def decode_cursor(query: Query, kinds: tuple[type, ...]) -> Mark | None:
 
 
 def _identity(query: Query) -> str:
-    nearest = query.nearest and [query.nearest.space, list(query.nearest.vector)]
+    nearest = query.nearest and [query.nearest.space, list(query.nearest.vector), query.nearest.exact]
     sort = query.sort and [query.sort.field, query.sort.descending]
     return digest_json([query.filter and query.filter.text, sort, nearest, query.text, query.seed])[:16]
 

@@ -16,7 +16,7 @@ from typing import Any
 from refinery.digests import canonical_json, digest
 from refinery.errors import ConflictError, CorruptionError, InputError
 from refinery.ledger.events import Actor, ActorKind, Event, EventType, flag_event, tag_event
-from refinery.ledger.view import LedgerView
+from refinery.ledger.view import EventLog, LedgerView
 from refinery.store import ObjectStore
 
 __all__ = ["Actor", "ActorKind", "Event", "EventType", "Ledger", "LedgerView", "flag_event", "tag_event"]
@@ -30,8 +30,7 @@ class Ledger:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._events: list[Event] = []
-        self._ids: set[str] = set()
+        self._log = EventLog()
         self._segments = 0
         self._last_digest: str | None = None
 
@@ -39,22 +38,22 @@ class Ledger:
     def offset(self) -> int:
         """The offset of the newest event (0: the ledger is empty)."""
         self._catch_up()
-        return len(self._events)
+        return len(self._log.events)
 
     def events(self, *, after: int = 0, upto: int | None = None) -> Sequence[Event]:
         """Events with `after` < offset ≤ `upto` (None: the newest), in order."""
         self._catch_up()
-        return self._events[after : len(self._events) if upto is None else upto]
+        return self._log.events[after : len(self._log.events) if upto is None else upto]
 
     def view(self, upto: int | None = None) -> LedgerView:
         """What stands on every sample at offset `upto` (None: now). InputError when the ledger is not that long."""
         self._catch_up()
-        if upto is not None and not 0 <= upto <= len(self._events):
+        if upto is not None and not 0 <= upto <= len(self._log.events):
             raise InputError(
-                f"The ledger ends at offset {len(self._events)}: there is no offset {upto}.",
+                f"The ledger ends at offset {len(self._log.events)}: there is no offset {upto}.",
                 kind="no_such_offset",
             )
-        return LedgerView(self._events if upto is None else self._events[:upto])
+        return LedgerView(self._log, upto)
 
     def append(self, events: Iterable[Event]) -> list[Event]:
         """Append events as one act, durably and all or none; they come back with their offsets.
@@ -65,18 +64,17 @@ class Ledger:
         group, write_id = uuid.uuid4().hex, uuid.uuid4().hex
         for _ in range(_MOST_TRIES):
             self._catch_up()
-            fresh = [e for e in pending if e.id not in self._ids]
+            fresh = [e for e in pending if e.id not in self._log.by_id]
             if fresh:
                 placed = [
-                    replace(e, group=e.group or group, offset=len(self._events) + 1 + i)
+                    replace(e, group=e.group or group, offset=len(self._log.events) + 1 + i)
                     for i, e in enumerate(fresh)
                 ]
                 data = self._segment(placed, write_id)
                 if not self._store.put_if_absent(_key(self._segments + 1), data):
                     continue
                 self._accept(data)
-            wanted = {e.id for e in pending}
-            return [e for e in self._events if e.id in wanted]
+            return sorted((self._log.by_id[i] for i in {e.id for e in pending}), key=lambda e: e.offset)
         raise ConflictError(
             "The ledger's end moved too often: other writers never paused. Try again.", kind="ledger_busy"
         )
@@ -134,7 +132,7 @@ class Ledger:
                 kind="unknown_format",
             )
         offsets = [e.offset for e in events]
-        first = len(self._events) + 1
+        first = len(self._log.events) + 1
         if (
             header["segment"] != number
             or header["previous"] != self._last_digest
@@ -146,8 +144,7 @@ class Ledger:
                 f"Ledger segment {number} does not continue segment {number - 1}: the chain is broken.",
                 kind="broken_chain",
             )
-        self._events.extend(events)
-        self._ids.update(e.id for e in events)
+        self._log.extend(events)
         self._segments = number
         self._last_digest = digest(data)
 

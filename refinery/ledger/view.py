@@ -18,37 +18,65 @@ class Decision:
     event: Event
 
 
-class LedgerView:
-    """A fold over the first `offset` events. An event stands unless an undo that stands targets it."""
+class EventLog:
+    """The events of a ledger so far, in order, and where to find them. It only grows, so views of it stay what they are."""
 
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.offset = len(events)
-        self._by_id = {e.id: e for e in events}
-        self._undone: dict[str, Event] = {}
-        for event in reversed(events):
-            if event.type is EventType.UNDO and event.id not in self._undone and event.target:
-                self._undone[event.target] = event
-        self._by_sample: dict[str, list[Event]] = defaultdict(list)
+    def __init__(self, events: Sequence[Event] = ()) -> None:
+        self.events: list[Event] = []
+        self.by_id: dict[str, Event] = {}
+        self.by_sample: dict[str, list[Event]] = defaultdict(list)
+        self.undos: dict[str, list[Event]] = defaultdict(list)
+        self.registrations: list[Event] = []
+        self.extend(events)
+
+    def extend(self, events: Sequence[Event]) -> None:
+        """Add events that have their offsets."""
+        self.events.extend(events)
         for event in events:
-            if event.sample_id and event.type is not EventType.UNDO and event.id not in self._undone:
-                self._by_sample[event.sample_id].append(event)
-        self._events = events
+            self.by_id[event.id] = event
+            if event.sample_id:
+                self.by_sample[event.sample_id].append(event)
+            if event.type is EventType.UNDO and event.target:
+                self.undos[event.target].append(event)
+            if event.type is EventType.FIELD:
+                self.registrations.append(event)
+
+
+class LedgerView:
+    """A fold over the first `offset` events. An event stands unless an undo that stands targets it.
+
+    Making one costs nothing; what stands is worked out for the samples one asks for.
+    """
+
+    def __init__(self, log: EventLog, offset: int | None = None) -> None:
+        self.offset = len(log.events) if offset is None else offset
+        self._log = log
 
     def with_event(self, event: Event) -> LedgerView:
         """The view as it would be if `event` were appended: for what-if, nothing is written."""
-        return LedgerView([*self._events, event.at(self.offset + 1)])
+        return LedgerView(EventLog([*self._log.events[: self.offset], event.at(self.offset + 1)]))
 
     def standing(self, sample_id: str) -> Sequence[Event]:
         """The events that stand on a sample, oldest first."""
-        return self._by_sample.get(sample_id, ())
+        return [e for e in self.history(sample_id) if e.type is not EventType.UNDO and self.stands(e)]
 
     def stands(self, event: Event) -> bool:
         """Whether no undo compensates the event."""
-        return event.id not in self._undone
+        return self.undone_by(event) is None
 
     def undone_by(self, event: Event) -> Event | None:
-        """The undo that compensates the event, if any."""
-        return self._undone.get(event.id)
+        """The (oldest) undo that stands and compensates the event, if any."""
+        if event.id not in self._log.undos:
+            return None
+        chain = [event]
+        for each in chain:
+            undos = self._log.undos.get(each.id, ())
+            chain += [u for u in undos if each.offset < u.offset <= self.offset]
+        undone: dict[str, Event] = {}
+        for undo in sorted(chain[1:], key=lambda u: u.offset, reverse=True):
+            if undo.id not in undone:
+                undone[str(undo.target)] = undo
+        return undone.get(event.id)
 
     def flags(self, sample_id: str, kind: str | None = None) -> list[Event]:
         """The flags that stand on a sample (of one kind), oldest first."""
@@ -76,32 +104,34 @@ class LedgerView:
     def attributes(self, sample_id: str) -> dict[str, object]:
         """Attributes set through the ledger: a person's word beats any other actor's, then the newest wins."""
         resolved: dict[str, object] = {}
+        standing = self.standing(sample_id)
         for person in (False, True):
-            for event in self.standing(sample_id):
+            for event in standing:
                 if event.type is EventType.ATTRIBUTE and (event.actor.kind is ActorKind.PERSON) is person:
                     resolved[str(event.kind)] = event.value
         return resolved
 
     def touched(self, after: int) -> set[str]:
         """Every sample that an event with offset > `after` speaks of, undo included."""
-        return {e.sample_id for e in self._events[after:] if e.sample_id}
+        return {e.sample_id for e in self._log.events[after : self.offset] if e.sample_id}
 
     def history(self, sample_id: str) -> list[Event]:
         """Every event that ever spoke of a sample, undone ones and undos included, oldest first."""
-        return [e for e in self._events if e.sample_id == sample_id]
+        return [e for e in self._log.by_sample.get(sample_id, ()) if e.offset <= self.offset]
 
     def registered_fields(self) -> list[Field]:
         """The attributes registered so far: for each name the newest registration that stands."""
         fields: dict[str, Field] = {}
-        for event in self._events:
-            if event.type is EventType.FIELD and event.id not in self._undone:
+        for event in self._log.registrations:
+            if event.offset <= self.offset and self.stands(event):
                 name = str(event.kind)
                 fields[name] = Field(name, FieldType(event.value["type"]), event.value.get("description", ""))
         return list(fields.values())
 
     def last_group(self) -> list[Event]:
         """The events of the newest act that still stands and is no undo: what a bare `undo` compensates."""
-        for event in reversed(self._events):
-            if event.type not in (EventType.UNDO, EventType.FIELD) and event.id not in self._undone:
-                return [e for e in self._events if e.group == event.group and e.id not in self._undone]
+        events = self._log.events[: self.offset]
+        for event in reversed(events):
+            if event.type not in (EventType.UNDO, EventType.FIELD) and self.stands(event):
+                return [e for e in events if e.group == event.group and self.stands(e)]
         return []

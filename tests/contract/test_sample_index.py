@@ -126,7 +126,7 @@ def test_deleting_says_how_many_were_there(index: SampleIndex) -> None:
     assert index.count() == 8
 
 
-def test_a_position_is_kept_until_the_index_is_reset(
+def test_a_position_is_kept_until_the_index_is_replaced(
     index: SampleIndex, open_index: Open, tmp_path: Path
 ) -> None:
     index.upsert(documents(range(5)))
@@ -134,7 +134,8 @@ def test_a_position_is_kept_until_the_index_is_reset(
     again = open_index(tmp_path / "index", FIELDS)
     assert again.position() == {"offset": 7, "root": "ab"}
     assert again.count() == 5
-    index.reset(FIELDS, {"default": DIMENSIONS})
+    with index.replacement(FIELDS, {"default": DIMENSIONS}):
+        assert again.position() == {"offset": 7, "root": "ab"}
     assert again.position() == {}
     assert again.count() == 0
     assert again.query(Query(nearest=Nearest((1.0,) * DIMENSIONS))).documents.num_rows == 0

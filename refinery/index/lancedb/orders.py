@@ -1,0 +1,164 @@
+"""The orders of a query on one LanceDB table: each gives up to limit + 1 sample ids, marks, and scores if it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from refinery.errors import InputError, did_you_mean
+from refinery.fields import Fields, FieldType
+from refinery.filter import Filter, conjunction
+from refinery.index import VECTOR, Nearest, Query
+from refinery.index.fusion import WINDOW, fuse
+from refinery.index.order import (
+    ID,
+    Mark,
+    after,
+    check_vector,
+    decode_cursor,
+    random_keys,
+    rows_after,
+    sort_field,
+)
+
+Found = tuple[list[str], list[Mark], list[float] | None]
+_Fetch = Callable[[int], tuple[npt.NDArray[Any], npt.NDArray[np.str_]]]
+
+
+def ordered(table: Any, fields: Fields, query: Query) -> Found:
+    """The samples that the query's page begins with, and one more when there is one."""
+    if query.nearest is not None and query.text is not None:
+        return _by_both(table, fields, query, query.nearest, query.text)
+    if query.nearest is not None:
+        ids, marks = _best(
+            _similar(table, query.filter, query.nearest), decode_cursor(query, (float, int)), query.limit
+        )
+        return ids, marks, [1.0 - mark.key for mark in marks]
+    if query.text is not None:
+        fetch = _matching(table, fields, query.filter, query.text)
+        ids, marks = _best(fetch, decode_cursor(query, (float, int)), query.limit)
+        return ids, marks, [-mark.key for mark in marks]
+    if query.seed is not None:
+        return _by_chance(table, query, query.seed)
+    return _by_field(table, fields, query)
+
+
+def _by_field(table: Any, fields: Fields, query: Query) -> Found:
+    from lancedb.query import ColumnOrdering
+
+    sort = query.sort or ID
+    later, seen = after(query, sort, sort_field(sort, fields))
+    orders = [ColumnOrdering(column_name=sort.field, ascending=not sort.descending, nulls_first=False)]
+    if sort.field != ID.field:
+        orders.append(ColumnOrdering(column_name=ID.field, ascending=True, nulls_first=False))
+    search = table.search().order_by(orders).select(list({ID.field: 0, sort.field: 0}))
+    found = _filtered(search, conjunction([query.filter, later])).limit(query.limit + 1).to_arrow()
+    ids = found.column("sample_id").to_pylist()
+    keys = found.column(sort.field).to_pylist()
+    return ids, [Mark(k, i, seen + n + 1) for n, (k, i) in enumerate(zip(keys, ids, strict=True))], None
+
+
+def _by_chance(table: Any, query: Query, seed: int) -> Found:
+    mark = decode_cursor(query, (int,))
+    where = None if query.filter is None else query.filter.to_lance()
+    ids = np.array(scan(table, ["sample_id"], where).column("sample_id").to_pylist(), np.str_)
+    keys = random_keys(seed, ids.tolist())
+    rows = rows_after(keys, ids, mark)[: query.limit + 1]
+    return ids[rows].tolist(), _marks(keys[rows], ids[rows], mark), None
+
+
+def _by_both(table: Any, fields: Fields, query: Query, nearest: Nearest, text: str) -> Found:
+    mark = decode_cursor(query, (float, int))
+    rankings = [
+        _best(fetch, None, WINDOW)[0]
+        for fetch in (
+            _matching(table, fields, query.filter, text),
+            _similar(table, query.filter, nearest),
+        )
+    ]
+    start = mark.seen if mark else 0
+    shown = fuse(*rankings)[start : start + query.limit + 1]
+    marks = [Mark(score, i, start + n + 1) for n, (i, score) in enumerate(shown)]
+    return [i for i, _ in shown], marks, [score for _, score in shown]
+
+
+def _similar(table: Any, filter: Filter | None, nearest: Nearest) -> _Fetch:
+    """The samples least far from a vector, with their cosine distance; always exactly."""
+    column = VECTOR + nearest.space
+    spaces = [name.removeprefix(VECTOR) for name in table.schema.names if name.startswith(VECTOR)]
+    if nearest.space not in spaces:
+        raise InputError(
+            f"The index has no embedding space {nearest.space!r}; it has {spaces}."
+            f"{did_you_mean(nearest.space, spaces)}",
+            kind="unknown_space",
+        )
+    vector = check_vector(nearest, table.schema.field(column).type.list_size)
+
+    def fetch(size: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_]]:
+        search = table.search(vector, vector_column_name=column).distance_type("cosine")
+        search = _filtered(search.bypass_vector_index(), filter)
+        return _numpy(search.select(["sample_id", "_distance"]).limit(size).to_arrow(), "_distance")
+
+    return fetch
+
+
+def _matching(table: Any, fields: Fields, filter: Filter | None, text: str) -> _Fetch:
+    """The samples that match any word of a text, with their BM25 score negated."""
+    from lancedb.query import MultiMatchQuery
+
+    columns = text_fields(fields)
+    if not columns:
+        raise InputError(
+            "There is no text field to search: register one first, such as a caption.", kind="no_text_field"
+        )
+
+    def fetch(size: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_]]:
+        search = _filtered(table.search(MultiMatchQuery(text, columns)), filter)
+        keys, ids = _numpy(search.select(["sample_id", "_score"]).limit(size).to_arrow(), "_score")
+        return -keys, ids
+
+    return fetch
+
+
+def text_fields(fields: Fields) -> list[str]:
+    """The fields that words are searched in."""
+    return [field.name for field in fields.values() if field.type is FieldType.TEXT]
+
+
+def scan(table: Any, columns: list[str], where: str | None = None) -> pa.Table:
+    """Some columns of all rows (that a condition selects)."""
+    search = table.search().select(columns).limit(None)
+    return (search.where(where) if where else search).to_arrow()
+
+
+def _best(fetch: _Fetch, mark: Mark | None, limit: int) -> tuple[list[str], list[Mark]]:
+    """Up to limit + 1 of what `fetch(n)`, the n samples of least key, has after `mark`: ties in order of sample id.
+
+    The backend cuts ties anywhere, so more is fetched until the last key fetched is greater than any that is shown.
+    """
+    size = (mark.seen if mark else 0) + limit + 2
+    while True:
+        keys, ids = fetch(size)
+        rows = rows_after(keys, ids, mark)[: limit + 1]
+        if len(keys) < size or (len(rows) > limit and keys[rows[-1]] < keys.max()):
+            return ids[rows].tolist(), _marks(keys[rows], ids[rows], mark)
+        size *= 4
+
+
+def _marks(keys: npt.NDArray[Any], ids: npt.NDArray[np.str_], mark: Mark | None) -> list[Mark]:
+    seen = mark.seen if mark else 0
+    return [
+        Mark(key, i, seen + n + 1) for n, (key, i) in enumerate(zip(keys.tolist(), ids.tolist(), strict=True))
+    ]
+
+
+def _numpy(found: pa.Table, key: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_]]:
+    return found.column(key).to_numpy(), np.array(found.column("sample_id").to_pylist(), np.str_)
+
+
+def _filtered(search: Any, filter: Filter | None) -> Any:
+    return search if filter is None else search.where(filter.to_lance(), prefilter=True)
