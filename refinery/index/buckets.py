@@ -80,13 +80,13 @@ def _dates(values: pa.Array, size: int, missing: int) -> Aggregate:
     pairs = sorted(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
     shown = pairs[-size:]
     return Aggregate(
-        tuple(Bucket(start, count, _following(start, unit)) for start, count in shown),
+        tuple(Bucket(start, count, following(start, unit)) for start, count in shown),
         missing,
         sum(count for _, count in pairs[: len(pairs) - len(shown)]),
     )
 
 
-def _following(start: datetime, unit: str) -> datetime | None:
+def following(start: datetime, unit: str) -> datetime | None:
     """The start of the next interval; None after the last year that a date can have."""
     try:
         if unit == "year":

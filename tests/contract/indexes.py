@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from refinery.config import OpenSearchSettings
 from refinery.digests import digest
 from refinery.fields import Field, Fields, FieldType
 from refinery.index import Query, SampleIndex
 from refinery.index.lancedb import LanceIndex
+from refinery.index.opensearch import OpenSearchIndex
+from refinery.index.opensearch.client import Client
 
 FIELDS = Fields([Field("caption", FieldType.TEXT), Field("score", FieldType.NUMBER)])
 WORDS = ["panda", "tree", "snow", "it's", "a+b", "café", "red", "house"]
@@ -25,9 +30,31 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 Open = Callable[[Path, Fields], SampleIndex]
 
 
-@pytest.fixture(params=[LanceIndex], ids=["lancedb"])
-def open_index(request: pytest.FixtureRequest) -> Open:
-    return request.param  # type: ignore[no-any-return]
+@dataclass(frozen=True, slots=True)
+class OnOpenSearch:
+    """Opens an index for each path on a real OpenSearch, all under one prefix."""
+
+    url: str
+    prefix: str
+
+    def __call__(self, path: Path, fields: Fields) -> SampleIndex:
+        name = f"{self.prefix}-{digest(str(path).encode())[:12]}"
+        return OpenSearchIndex(OpenSearchSettings(url=self.url, name=name), fields)
+
+    def remove(self) -> None:
+        """Remove every index there is under the prefix."""
+        Client(OpenSearchSettings(url=self.url)).request("DELETE", f"/{self.prefix}-*")
+
+
+@pytest.fixture(params=["lancedb", "opensearch"])
+def open_index(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Opens indexes by path, in any process; those of one path are the same index."""
+    if request.param == "lancedb":
+        yield LanceIndex
+        return
+    opener = OnOpenSearch(request.getfixturevalue("opensearch_url"), f"contract-{uuid.uuid4().hex[:12]}")
+    yield opener
+    opener.remove()
 
 
 @pytest.fixture
