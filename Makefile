@@ -12,6 +12,8 @@ WORKERS ?= 2
 # pytest arguments, for example: make test ARGS="-k search"
 ARGS ?=
 
+# OpenSearch and S3 for one command, thrown away afterwards
+SERVERS := $(PY) -m deploy.services run
 QUIETLY := . deploy/lib.sh; quietly
 # overflow and debug assertions for our crate only: its dependencies stay those that the build compiled
 CARGO_CHECKED := --release --config profile.release.package.datago.overflow-checks=true \
@@ -27,8 +29,8 @@ demo: ## real photographs from raw to training shards in ./demo; a second run re
 	@deploy/build.sh
 	@$(PY) -m assets.demo --project $(PROJECT)
 
-test: ## everything a change must pass: check, cargo test, pytest (without the heavy marks)
-	@deploy/setup.sh test
+test: ## everything a change must pass: check, cargo test, pytest beside real servers (without the heavy marks)
+	@deploy/setup.sh test servers
 	@deploy/build.sh
 	@$(MAKE) python-checks rust-checks rust-tests python-tests
 
@@ -44,9 +46,9 @@ bench: ## every benchmark in its quick form; BENCH=name runs one
 		echo "── $$bench"; $(PY) -m "benchmarks.$$bench" --quick $(ARGS) || exit; done
 
 nightly: ## the long tests (heavy marks), then the quick ones
-	@deploy/setup.sh test
+	@deploy/setup.sh test servers
 	@deploy/build.sh
-	@$(PY) -m pytest -m heavy --timeout 7200 $(ARGS)
+	@$(SERVERS) -- $(PY) -m pytest -m heavy --timeout 7200 $(ARGS)
 	@$(MAKE) test
 
 up: ## the Dagster UI with its daemon on this machine, for PROJECT
@@ -85,4 +87,4 @@ rust-tests:
 
 python-tests:
 	@. deploy/lib.sh; browser=; have chromium || { browser=' and not browser'; say 'no chromium: leaving out the browser tests'; }; \
-		$(PY) -m pytest -q -m "not heavy$$browser" -n $(WORKERS) --dist loadgroup $(ARGS)
+		$(SERVERS) -- $(PY) -m pytest -q -m "not heavy$$browser" -n $(WORKERS) --dist loadgroup $(ARGS)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gives this checkout what it needs: system packages, uv, and .venv exactly as requirements.lock says.
 # Quick when nothing changed. System packages are installed by root through apt-get and only named to anyone else.
-# usage: deploy/setup.sh [test] [pictures]     groups of system packages beyond those that the build needs
+# usage: deploy/setup.sh [test] [servers] [pictures]     groups of packages beyond those that the build needs
 set -eu
 cd "$(dirname "$0")/.."
 . deploy/lib.sh
@@ -71,6 +71,25 @@ picture_packages() {
     [ -d /usr/share/wallpapers/Path ] || echo plasma-workspace-wallpapers
 }
 
+# What installs and runs OpenSearch and MinIO. A Java that is too old for OpenSearch is enough for Maven; where the system
+# has no newer one either, `install` says what to do.
+server_packages() {
+    have mvn || echo maven
+    services java >/dev/null 2>&1 || ! can_install || newest_java
+}
+
+newest_java() {
+    apt-get update -qq >/dev/null 2>&1 || :
+    for version in 25 21; do
+        if apt-cache show "openjdk-$version-jre-headless" >/dev/null 2>&1; then
+            echo "openjdk-$version-jre-headless"
+            return
+        fi
+    done
+}
+
+services() { "$venv/bin/python" -m deploy.services "$@"; }
+
 # ---------------------------------------------------------------- Python packages
 
 make_venv() {
@@ -107,7 +126,14 @@ for group in "$@"; do
         require "cargo test" $(libpython_packages)
         offer "tests in a real browser" $(have chromium || echo chromium chromium-driver)
         ;;
+    servers)
+        services installed || {
+            require "the servers" $(server_packages)
+            find_uv
+            quietly "installing OpenSearch and MinIO (about five minutes the first time)" services install
+        }
+        ;;
     pictures) offer "more photographs for the demo" $(picture_packages) ;;
-    *) fail "deploy/setup.sh knows no group '$group': test or pictures." ;;
+    *) fail "deploy/setup.sh knows no group '$group': test, servers or pictures." ;;
     esac
 done

@@ -24,6 +24,7 @@ BELOW = {
     "resources": {"refinery", "datago"},
     "assets": {"resources", "refinery", "datago"},
     "ui": {"resources", "refinery", "datago"},
+    "deploy": set[str](),
 }
 FRAMEWORKS = {"dagster", "streamlit"}
 SLOW = {
