@@ -60,15 +60,20 @@ _BUSY = {
 }
 
 
-def make_client(connection: S3Connection, *, concurrency: int = CONCURRENCY, attempts: int = ATTEMPTS) -> Any:
+def make_client(
+    connection: S3Connection,
+    *,
+    concurrency: int = CONCURRENCY,
+    attempts: int = ATTEMPTS,
+    read_seconds: float = READ_SECONDS,
+) -> Any:
     """A boto3 client of the service, safe for `concurrency` threads. Makes no request.
 
-    Retryable answers are tried `attempts` times in all, with boto3's backoff. ConfigError for an unknown profile, an
-    endpoint that is no http(s) URL or one that holds credentials, and a profile without a secret.
+    What is retryable is tried `attempts` times in all, with boto3's backoff, each waiting `read_seconds` for an answer.
+    ConfigError for an unknown profile, and for an endpoint that is no http(s) URL or holds credentials.
     """
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
 
     _check_endpoint(connection.endpoint)
     path_style = connection.endpoint is not None if connection.path_style is None else connection.path_style
@@ -82,20 +87,18 @@ def make_client(connection: S3Connection, *, concurrency: int = CONCURRENCY, att
                 s3={"addressing_style": "path" if path_style else "virtual"},
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
+                read_timeout=read_seconds,
                 max_pool_connections=concurrency,
                 tcp_keepalive=True,
             ),
         )
-    except BotoCoreError as error:
+    except boto_errors() as error:
         raise explained(error, connection.endpoint or "AWS S3") from None
 
 
 def for_datago(client: Any, bucket: str) -> S3:
     """The bucket as datago reaches it: where `client` does, with the credentials it has at this moment (boto3 renews
     those that expire, so ask again for each job). ConfigError when there are none."""
-    from botocore.exceptions import BotoCoreError
-
     from datago import S3
 
     endpoint = None if _is_aws(client) else client.meta.endpoint_url
@@ -104,7 +107,7 @@ def for_datago(client: Any, bucket: str) -> S3:
         if credentials is None:
             raise _no_credentials(f"s3://{bucket}")
         keys = credentials.get_frozen_credentials()
-    except BotoCoreError as error:
+    except boto_errors() as error:
         raise explained(error, f"s3://{bucket}") from None
     style = (client.meta.config.s3 or {}).get("addressing_style", "auto")
     return S3(
@@ -118,21 +121,29 @@ def for_datago(client: Any, bucket: str) -> S3:
     )
 
 
+def boto_errors() -> tuple[type[Exception], ...]:
+    """What a call of boto3 raises."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    return BotoCoreError, ClientError, ResponseParserError
+
+
 def code_of(error: Exception) -> str:
     """The service's code for an error, such as NoSuchKey; empty when no service answered."""
-    response: dict[str, Any] = getattr(error, "response", {})
+    response: dict[str, Any] = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
 
 
 def status_of(error: Exception) -> int:
     """The HTTP status of an error; 0 when no service answered."""
-    response: dict[str, Any] = getattr(error, "response", {})
+    response: dict[str, Any] = getattr(error, "response", None) or {}
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def was_retried(error: Exception) -> bool:
     """Whether an earlier attempt of the same request may have reached the service."""
-    response: dict[str, Any] = getattr(error, "response", {})
+    response: dict[str, Any] = getattr(error, "response", None) or {}
     return bool(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
 
 
@@ -144,19 +155,20 @@ def is_absent(error: Exception) -> bool:
 def is_unsettled(error: Exception) -> bool:
     """Whether the service may have done what it was asked although the request failed so."""
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, boto.ClientError):
         return code_of(error) not in _REFUSED and (
             status_of(error) >= 500 or status_of(error) == 429 or code_of(error) in _BUSY
         )
-    return isinstance(error, boto.HTTPClientError | boto.ConnectionError) and not isinstance(
-        error, boto.SSLError
-    )
+    lost = boto.HTTPClientError | boto.ConnectionError | ResponseParserError
+    return isinstance(error, lost) and not isinstance(error, boto.SSLError)
 
 
 def explained(error: Exception, url: str) -> RefineryError:
     """What an error of boto3 about the object or bucket `url` means here, and what to do. Names no credential."""
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
 
     code, status = code_of(error), status_of(error)
     if isinstance(error, boto.ClientError):
@@ -192,7 +204,8 @@ def explained(error: Exception, url: str) -> RefineryError:
             f"{url}: the service's certificate is not trusted: set AWS_CA_BUNDLE to a file of those to trust.",
             kind="s3_tls",
         )
-    if isinstance(error, boto.IncompleteReadError | boto.ResponseStreamingError | boto.FlexibleChecksumError):
+    broken = boto.IncompleteReadError | boto.ResponseStreamingError | boto.FlexibleChecksumError
+    if isinstance(error, broken | ResponseParserError):
         return TransientError(
             f"{url}: the answer broke off or came damaged, also after several tries. Do the same again later.",
             kind="s3_truncated",
@@ -233,13 +246,11 @@ def _is_aws(client: Any) -> bool:
 
 def _region(client: Any, bucket: str) -> str:
     """The bucket's region: the client's own, or what AWS says when the client is of no particular one."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     region = client.meta.region_name
     if region and region != "aws-global":
         return str(region)
     try:
         reply = client.head_bucket(Bucket=bucket)
-    except (BotoCoreError, ClientError) as error:
+    except boto_errors() as error:
         raise explained(error, f"s3://{bucket}") from None
     return str(reply["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region") or "us-east-1")

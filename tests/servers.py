@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -21,18 +22,23 @@ class S3Server:
     secret_key: str
 
     def client(self) -> object:
-        """A boto3 client of the server, for looking at it beside the code under test."""
-        import boto3
-        from botocore.config import Config
+        """The boto3 client of the server, for looking at it beside the code under test."""
+        return _client(self)
 
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name="us-east-1",
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
-        )
+
+@cache
+def _client(server: S3Server) -> object:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )
 
 
 def _wanted(name: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from refinery.errors import TransientError
+from refinery.s3 import boto_errors
 
 MOST_PARTS = 10_000
 
@@ -86,7 +87,5 @@ def send_parts(
 
 
 def _drop(client: Any, upload: Mapping[str, str]) -> None:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    with suppress(BotoCoreError, ClientError):  # the bucket's lifecycle rule removes what stays
+    with suppress(*boto_errors()):  # the bucket's lifecycle rule removes what stays
         client.abort_multipart_upload(**upload)

@@ -22,6 +22,7 @@ from refinery.config import S3StoreSettings
 from refinery.errors import ConfigError, ConflictError, InputError, RefineryError, TransientError
 from refinery.s3 import (
     CONCURRENCY,
+    boto_errors,
     code_of,
     explained,
     for_datago,
@@ -197,24 +198,20 @@ class S3Store:
         return InputError(f"There is no object {key!r} in the store {self.url}.", kind="no_such_object")
 
     def _call(self, key: str, request: Callable[[], Any]) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             return request()
-        except (BotoCoreError, ClientError) as error:
+        except boto_errors() as error:
             raise explained(error, self._where(key)) from None
 
     # Reading
 
     def _fetch(self, key: str, **asked: str) -> tuple[bytes, _Version] | None:
         """The bytes of an object, or of a range of it, as many as the service announced; None when there is none."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         target = self._target(key)
         for left in reversed(range(_ROUNDS)):
             try:
                 reply = self._client.get_object(**target, **asked)
-            except (BotoCoreError, ClientError) as error:
+            except boto_errors() as error:
                 if is_absent(error):
                     return None
                 if status_of(error) == 416:  # the range begins at the object's end or beyond
@@ -223,19 +220,17 @@ class S3Store:
             try:
                 with closing(reply["Body"]) as body:
                     return body.read(), _Version.of_reply(reply)
-            except BotoCoreError as error:
+            except boto_errors() as error:
                 if not left:
                     raise explained(error, self._where(key)) from None
             _pause(_ROUNDS - left)
         raise AssertionError("unreachable")
 
     def _head(self, key: str) -> _Version | None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         target = self._target(key)
         try:
             return _Version.of_reply(self._client.head_object(**target))
-        except (BotoCoreError, ClientError) as error:
+        except boto_errors() as error:
             failed = error
         absent = is_absent(failed)
         if not (absent and self._bucket_seen) and 400 <= status_of(failed) < 500:
@@ -303,8 +298,6 @@ class S3Store:
 
         TransientError(kind="write_unknown") when neither can be proven: the same write may be tried again.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
         mine = uuid.uuid4().hex[:16]
         trail = (mine, *(base.trail if base else ()))[:_TRAIL]
         metadata = {_TRAIL_KEY: " ".join(trail)}
@@ -313,7 +306,7 @@ class S3Store:
         for turn in range(1, _ROUNDS + 1):
             try:
                 return _Version(send(metadata, condition), trail)
-            except (BotoCoreError, ClientError) as error:
+            except boto_errors() as error:
                 refused = status_of(error) == 412 or (base is not None and code_of(error) == "NoSuchKey")
                 doubt = doubt or was_retried(error) or is_unsettled(error)
                 if refused and not doubt:

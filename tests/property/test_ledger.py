@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refinery.config import S3StoreSettings
 from refinery.digests import digest
 from refinery.errors import CorruptionError, InputError
 from refinery.fields import Field, FieldType
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, flag_event, tag_event
+from refinery.store import ObjectStore
 from refinery.store.local import LocalStore
+from refinery.store.s3 import S3Store
 from tests.synthetic import quick_folder
 
 ANA = Actor(ActorKind.PERSON, "ana")
@@ -29,18 +35,31 @@ def flag(number: int, kind: str = "reject", actor: Actor = ANA) -> Event:
     return flag_event(sample(number), kind, actor, known_kinds=KINDS)
 
 
+@pytest.fixture(params=["local", "s3"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ObjectStore]:
+    """Opens the same, initially empty, store in any process."""
+    if request.param == "local":
+        return functools.partial(LocalStore, tmp_path / "store")
+    return functools.partial(S3Store, request.getfixturevalue("s3_settings"))
+
+
 @pytest.fixture
-def ledger(store: LocalStore) -> Ledger:
+def store(opener: Callable[[], ObjectStore]) -> ObjectStore:
+    return opener()
+
+
+@pytest.fixture
+def ledger(store: ObjectStore) -> Ledger:
     return Ledger(store)
 
 
-def test_appended_events_are_read_back_by_a_fresh_ledger(store: LocalStore, ledger: Ledger) -> None:
+def test_appended_events_are_read_back_by_a_fresh_ledger(store: ObjectStore, ledger: Ledger) -> None:
     written = ledger.append([flag(1), flag(2, "keep"), tag_event(sample(1), "portrait", ANA)])
     assert list(Ledger(store).events()) == written
     assert [e.offset for e in written] == [1, 2, 3]
 
 
-def test_appending_the_same_event_again_changes_nothing(store: LocalStore, ledger: Ledger) -> None:
+def test_appending_the_same_event_again_changes_nothing(store: ObjectStore, ledger: Ledger) -> None:
     event = flag(1)
     first = ledger.append([event])
     assert Ledger(store).append([event]) == first
@@ -87,42 +106,48 @@ def test_a_registered_field_is_known_until_its_registration_is_undone(ledger: Le
     assert ledger.view().registered_fields() == []
 
 
-def test_a_changed_segment_breaks_the_chain_and_is_named(store: LocalStore, ledger: Ledger) -> None:
+def rewrite(store: ObjectStore, number: int, change: Callable[[bytes], bytes]) -> None:
+    """Do to a segment what nobody may."""
+    key = [info.key for info in store.list("ledger/")][number]
+    data = change(store.get(key))
+    store.delete(key)
+    store.put_if_absent(key, data)
+
+
+def test_a_changed_segment_breaks_the_chain_and_is_named(store: ObjectStore, ledger: Ledger) -> None:
     for number in range(3):
         ledger.append([flag(number)])
-    path = sorted((store.root / "ledger").iterdir())[1]
-    path.write_bytes(path.read_bytes().replace(b"reject", b"rejekt"))
+    rewrite(store, 1, lambda data: data.replace(b"reject", b"rejekt"))
     with pytest.raises(CorruptionError, match="segment 3"):
         Ledger(store).verify()
 
 
-def test_a_torn_segment_is_reported_not_skipped(store: LocalStore, ledger: Ledger) -> None:
+def test_a_torn_segment_is_reported_not_skipped(store: ObjectStore, ledger: Ledger) -> None:
     ledger.append([flag(1), flag(2)])
-    path = next((store.root / "ledger").iterdir())
-    path.write_bytes(path.read_bytes()[:-20])
+    rewrite(store, 0, lambda data: data[:-20])
     with pytest.raises(CorruptionError, match="segment 1"):
         Ledger(store).offset  # noqa: B018 - reading is what is tested
 
 
-def _write_many(root: str, writer: int, count: int) -> None:
-    ledger = Ledger(LocalStore(Path(root)))
+def _write_many(opener: Callable[[], ObjectStore], writer: int, count: int) -> None:
+    ledger = Ledger(opener())
     actor = Actor(ActorKind.PERSON, f"writer-{writer}")
     for number in range(count):
         ledger.append([flag(number, "review", actor)])
 
 
-def test_racing_writers_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_racing_writers_lose_and_double_nothing(opener: Callable[[], ObjectStore]) -> None:
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write_many, args=(str(tmp_path), w, 12)) for w in range(4)]
+    writers = [context.Process(target=_write_many, args=(opener, w, 10)) for w in range(3)]
     for process in writers:
         process.start()
     for process in writers:
         process.join()
-    assert [p.exitcode for p in writers] == [0] * 4
-    ledger = Ledger(LocalStore(tmp_path))
+    assert [p.exitcode for p in writers] == [0] * 3
+    ledger = Ledger(opener())
     seen = [(e.actor.name, e.sample_id) for e in ledger.events()]
-    assert sorted(seen) == sorted((f"writer-{w}", sample(n)) for w in range(4) for n in range(12))
-    assert ledger.verify() == 48
+    assert sorted(seen) == sorted((f"writer-{w}", sample(n)) for w in range(3) for n in range(10))
+    assert ledger.verify() == 30
 
 
 actions = st.lists(
@@ -134,27 +159,37 @@ actions = st.lists(
 )
 
 
+def check_what_stands(store: ObjectStore, history: list[tuple[str, int, str]]) -> None:
+    ledger = Ledger(store)
+    for action, number, kind in history:
+        events = ledger.events()
+        if action == "flag":
+            ledger.append([flag(number, kind)])
+        elif events:
+            ledger.undo([events[number % len(events)]], ANA)
+    events = list(ledger.events())
+
+    def stands(event: Event) -> bool:
+        return not any(e.target == event.id and stands(e) for e in events)
+
+    view = Ledger(store).view()
+    for number in range(5):
+        expected = [
+            e.id for e in events if e.type is EventType.FLAG and e.sample_id == sample(number) and stands(e)
+        ]
+        assert [e.id for e in view.standing(sample(number))] == expected
+
+
 @given(actions)
 @settings(max_examples=60, deadline=None)
 def test_what_stands_equals_a_plain_model_of_flags_and_undos(history: list[tuple[str, int, str]]) -> None:
     with quick_folder() as folder:
-        ledger = Ledger(LocalStore(Path(folder)))
-        for action, number, kind in history:
-            events = ledger.events()
-            if action == "flag":
-                ledger.append([flag(number, kind)])
-            elif events:
-                ledger.undo([events[number % len(events)]], ANA)
-        events = list(ledger.events())
+        check_what_stands(LocalStore(Path(folder)), history)
 
-        def stands(event: Event) -> bool:
-            return not any(e.target == event.id and stands(e) for e in events)
 
-        view = Ledger(LocalStore(Path(folder))).view()
-        for number in range(5):
-            expected = [
-                e.id
-                for e in events
-                if e.type is EventType.FLAG and e.sample_id == sample(number) and stands(e)
-            ]
-            assert [e.id for e in view.standing(sample(number))] == expected
+@given(actions)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_stands_on_s3_equals_the_same_model(
+    s3_settings: S3StoreSettings, history: list[tuple[str, int, str]]
+) -> None:
+    check_what_stands(S3Store(s3_settings.model_copy(update={"prefix": uuid.uuid4().hex})), history)
