@@ -31,11 +31,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_K = 10_000
 _BEST_FIRST = ["_score", {"sample_id": "asc"}]
 _IDS_ONLY = {"_source": False, "stored_fields": "_none_"}
-# The key of docs/filters.md as 16 hex digits: they compare as the number does
+# The key of docs/filters.md, its constants as signed numbers; as 16 hex digits it compares as the unsigned number does
 _RANDOM = """
 long x = Long.parseUnsignedLong(doc['sample_id'].value.substring(0, 16), 16) ^ Long.parseUnsignedLong(params.salt, 16);
-x = (x ^ (x >>> 30)) * 0xBF58476D1CE4E5B9L;
-x = (x ^ (x >>> 27)) * 0x94D049BB133111EBL;
+x = (x ^ (x >>> 30)) * -4658895280553007687L;
+x = (x ^ (x >>> 27)) * -7723592293110705685L;
 String key = Long.toHexString(x ^ (x >>> 31));
 return '0000000000000000'.substring(key.length()) + key;
 """
