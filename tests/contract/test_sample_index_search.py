@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from refinery.digests import digest
 from refinery.errors import InputError
 from refinery.filter import parse
 from refinery.index import Nearest, Query, SampleIndex, Sort
+from refinery.index.fusion import WINDOW, fuse
 from refinery.search import vector_of
 from tests.contract.indexes import (
     DIMENSIONS,
@@ -31,23 +33,36 @@ from tests.contract.indexes import (
 __all__ = ["index", "open_index"]
 
 
-@pytest.mark.parametrize("share", [2, 10, 100, 1000])
-def test_filtered_neighbours_are_those_of_brute_force(index: SampleIndex, share: int) -> None:
+SHARES = {"all": 1, "tenth": 10, "hundredth": 100, "thousandth": 1000}
+
+
+def test_filtered_neighbours_are_those_of_brute_force_at_every_selectivity(index: SampleIndex) -> None:
     count, k = 6000, 10
     numbers = list(range(count))
-    marked = [["yes"] if n % share == 1 else [] for n in numbers]
-    index.upsert(documents(numbers, tags=marked))
+    index.upsert(documents(numbers, tags=[[s for s, n in SHARES.items() if i % n == 1 % n] for i in numbers]))
     everything = vectors(count).astype(np.float64)
     units = everything / np.linalg.norm(everything, axis=1, keepdims=True)
-    passing = np.array([n for n in numbers if marked[n] and n % 5])
-    for asked in vectors(3, seed=1):
-        similarity = units[passing] @ (asked / np.linalg.norm(asked))
-        best = passing[np.argsort(-similarity)[:k]]
-        page = index.query(
-            Query(filter=parse("has_tag('yes')", FIELDS), nearest=Nearest(tuple(asked.tolist())), limit=k)
-        )
-        assert ids(page.documents) == [sample_id(n) for n in best]
-        assert page.scores == pytest.approx(np.sort(similarity)[::-1][:k], abs=1e-5)
+    for tag, share in SHARES.items():
+        passing = np.array([n for n in numbers if n % share == 1 % share and n % 5])
+        kept, asked_for = 0, 0
+        for asked in vectors(6, seed=1):
+            similarity = units[passing] @ (asked / np.linalg.norm(asked))
+            best = [sample_id(n) for n in passing[np.argsort(-similarity)[:k]]]
+            query = Query(
+                filter=parse(f"has_tag('{tag}')", FIELDS),
+                nearest=Nearest(tuple(asked.tolist()), exact=True),
+                limit=k,
+            )
+            exact = index.query(query)
+            assert ids(exact.documents) == best
+            assert exact.scores == pytest.approx(np.sort(similarity)[::-1][:k], abs=1e-5)
+            found = index.query(replace(query, nearest=Nearest(tuple(asked.tolist()))))
+            assert found.scores is not None
+            assert list(found.scores) == sorted(found.scores, reverse=True)
+            assert len(set(ids(found.documents))) == found.documents.num_rows == len(best)
+            kept += len(set(ids(found.documents)) & set(best))
+            asked_for += len(best)
+        assert kept >= 0.95 * asked_for, tag
 
 
 def test_equal_vectors_come_in_order_of_sample_id_on_any_page(index: SampleIndex) -> None:
@@ -56,7 +71,7 @@ def test_equal_vectors_come_in_order_of_sample_id_on_any_page(index: SampleIndex
         "vector_default", pa.array(same, pa.list_(pa.float32(), DIMENSIONS))
     )
     index.upsert(table)
-    nearest = Nearest((1.0,) * DIMENSIONS)
+    nearest = Nearest((1.0,) * DIMENSIONS, exact=True)
     in_order = sorted(ids(table))
     assert ids(index.query(Query(nearest=nearest, limit=4)).documents) == in_order[:4]
     assert every_page(index, nearest=nearest, limit=7) == in_order
@@ -191,3 +206,55 @@ def test_text_search_has_no_syntax_to_get_wrong(index: SampleIndex, text: str) -
     if index.count() == 0:
         index.upsert(documents(range(10)))
     assert index.query(Query(text=text)).documents.num_rows <= 10
+
+
+def test_a_hybrid_search_fuses_the_order_of_words_with_the_order_of_vectors(index: SampleIndex) -> None:
+    index.upsert(documents(range(120)))
+    nearest = Nearest(tuple(vectors(4, seed=2)[3].tolist()), exact=True)
+    for wanted in (None, parse("width < 60", FIELDS)):
+        words = every_page(index, text="red panda", filter=wanted, limit=50)
+        similar = every_page(index, nearest=nearest, filter=wanted, limit=50)
+        assert 0 < len(words) < len(similar) < WINDOW
+        fused = fuse(words, similar)
+        page = index.query(Query(text="red panda", nearest=nearest, filter=wanted, limit=len(fused)))
+        assert ids(page.documents) == [i for i, _ in fused]
+        assert page.scores == pytest.approx([score for _, score in fused])
+        assert page.cursor is None
+        assert every_page(index, text="red panda", nearest=nearest, filter=wanted, limit=7) == [
+            i for i, _ in fused
+        ]
+    page = index.query(Query(text="red panda", nearest=nearest, limit=5))
+    with pytest.raises(InputError) as bad:
+        index.query(Query(text="red panda", limit=5, cursor=page.cursor))
+    assert bad.value.kind == "bad_cursor"
+
+
+def test_a_hybrid_search_finds_what_only_one_of_its_orders_knows(index: SampleIndex) -> None:
+    index.upsert(documents([1, 5, 10], caption=["a zebra", "a zebra", "a horse"]))
+    nearest = Nearest(tuple(vectors(2)[1].tolist()))
+    found = ids(index.query(Query(text="zebra", nearest=nearest)).documents)
+    assert found == [sample_id(1), sample_id(5)]
+    assert ids(index.query(Query(text="nothing", nearest=nearest)).documents) == [sample_id(1)]
+
+
+def test_a_hybrid_search_returns_exactly_k_whenever_k_match(index: SampleIndex) -> None:
+    index.upsert(documents(range(400)))
+    nearest = Nearest(tuple(vectors(1, seed=4)[0].tolist()))
+    for where, matching in [("width < 400", 320), ("width < 40", 32), ("width < 4", 3)]:
+        wanted = parse(where, FIELDS)
+        words = set(every_page(index, text="tree", filter=wanted, limit=100))
+        vector = {sample_id(n) for n in range(400) if n % 5 and n < int(where.split()[-1])}
+        assert len(vector) == matching
+        page = index.query(Query(text="tree", nearest=nearest, filter=wanted, limit=300))
+        assert page.documents.num_rows == min(300, len(words | vector))
+
+
+def test_an_approximate_search_and_an_exact_one_are_two_queries(index: SampleIndex) -> None:
+    index.upsert(documents(range(60)))
+    near = Nearest((1.0,) * DIMENSIONS)
+    cursor = index.query(Query(nearest=near, limit=5)).cursor
+    assert cursor is not None
+    with pytest.raises(InputError, match="does not belong"):
+        index.query(Query(nearest=replace(near, exact=True), limit=5, cursor=cursor))
+    pages = every_page(index, nearest=near, limit=9)
+    assert len(pages) == len(set(pages)) == 48
