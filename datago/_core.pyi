@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from datago.recipe import Recipe
+from datago.remote import S3Object
 from datago.shards import Record
 
 def inspect(
-    inputs: Sequence[str | PathLike[str] | bytes],
+    inputs: Sequence[str | PathLike[str] | bytes | S3Object],
     *,
     thumbnail_side: int,
     tensor_side: int | None,
@@ -21,7 +22,7 @@ def inspect(
     threads: int,
 ) -> tuple[dict[str, list[Any] | npt.NDArray[Any]], npt.NDArray[np.uint8] | None]: ...
 def write_shard(
-    path: PathLike[str],
+    path: PathLike[str] | S3Object,
     bucket: tuple[int, int] | None,
     records: list[Record],
     recipe: Recipe,

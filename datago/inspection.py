@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from datago import _core
 from datago.errors import ConfigError
+from datago.remote import S3Object
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_PIXELS = 178_956_970
@@ -57,7 +58,7 @@ pixels, RGBA if some pixel is not opaque |
 
 
 def inspect(
-    inputs: Sequence[str | os.PathLike[str] | bytes],
+    inputs: Sequence[str | os.PathLike[str] | bytes | S3Object],
     *,
     thumbnail_side: int = 256,
     tensor_side: int | None = None,
@@ -68,12 +69,12 @@ def inspect(
 ) -> Inspection:
     """Decode every input once and measure it. Every input gets an entry; a bad picture never raises.
 
-    `inputs` are local paths or the bytes of pictures. `tensor_side` asks for `Inspection.tensors`: with
+    `inputs` are local paths, objects on S3 (fetched ahead, many at a time) or the bytes of pictures. `tensor_side` asks for `Inspection.tensors`: with
     `tensor_fit="crop"` the short side becomes `tensor_side` and the centre is kept, with `"squash"` both sides are
     stretched; Catmull-Rom (bicubic), antialiased. More than `max_bytes` are not read; more than `max_pixels`, by the
     header, are not decoded. `threads=0` uses every core; the result does not depend on it.
 
-    Raises `ConfigError` if an option is out of range and `InputError` if an input is neither a path nor bytes.
+    Raises `ConfigError` if an option is out of range and `InputError` if an input is none of the three.
     """
     _positive("thumbnail_side", thumbnail_side, 4096)
     if tensor_side is not None:

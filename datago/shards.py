@@ -14,6 +14,7 @@ from datago.errors import ConfigError, InputError
 from datago.inspection import MAX_BYTES, MAX_PIXELS
 from datago.planning import ShardPlan
 from datago.recipe import Recipe
+from datago.remote import S3Object
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,17 @@ class Payload:
 
     name: str
     extension: str
-    data: str | os.PathLike[str] | bytes
+    data: str | os.PathLike[str] | bytes | S3Object
     is_mask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One sample: its picture (a local path, or bytes), the extension its untouched bytes go by, its attributes as
-    the bytes of a JSON object, and its payloads. Ids, names and extensions hold letters, digits, `_` and `-` only."""
+    """One sample: its picture (a local path, an object on S3, or bytes), the extension its untouched bytes go by, its
+    attributes as the bytes of a JSON object, and its payloads. Ids, names and extensions hold letters, digits, `_` and `-` only."""
 
     sample_id: str
-    image: str | os.PathLike[str] | bytes
+    image: str | os.PathLike[str] | bytes | S3Object
     extension: str
     attributes: bytes = b"{}"
     payloads: list[Payload] = field(default_factory=list)
@@ -53,7 +54,7 @@ class ShardResult:
 
 
 def write_shard(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | S3Object,
     plan: ShardPlan,
     records: Sequence[Record],
     recipe: Recipe,
@@ -63,7 +64,7 @@ def write_shard(
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
 ) -> ShardResult:
-    """Write the shard `plan` to `path`: complete and durable under its name, or not at all.
+    """Write the shard `plan` to `path`, on this machine or on S3: complete and durable under its name, or not at all.
 
     `records` are the plan's samples in the plan's order. The bytes depend on records and recipe, never on `threads`
     (0: every core). `payload_names` are payload columns that MDS and Parquet shards get even where no sample of this
@@ -86,8 +87,14 @@ def write_shard(
         raise InputError(f"shard {plan.name}: {what}")
     if not 0 <= threads <= 1024:
         raise ConfigError(f"threads must be between 0 (every core) and 1024, not {threads}")
+    if isinstance(path, S3Object):
+        target: Path | S3Object = path
+        name = path.key.rpartition("/")[2]
+    else:
+        target = Path(path)
+        name = target.name
     size, digest, samples, failures, entry = _core.write_shard(
-        Path(path),
+        target,
         plan.bucket,
         list(records),
         recipe,
@@ -96,4 +103,4 @@ def write_shard(
         max_pixels=max_pixels,
         threads=threads,
     )
-    return ShardResult(Path(path).name, size, digest, samples, failures, json.loads(entry) if entry else {})
+    return ShardResult(name, size, digest, samples, failures, json.loads(entry) if entry else {})

@@ -71,22 +71,23 @@ def put_chunks(store: ObjectStore, chunks: Iterable[bytes], *, max_bytes: int | 
     else:
         name = hasher.hexdigest()
         return Put(name, total, new=store.put_if_absent(blob_key(name), b"".join(kept)))
-    with tempfile.NamedTemporaryFile(prefix="refinery-") as spool:
+    with tempfile.NamedTemporaryFile(prefix="refinery-") as scratch:
         if max_bytes is None or total <= max_bytes:
-            _spool(spool, b"".join(kept))
+            spool(scratch, b"".join(kept))
         kept.clear()
         for chunk in rest:
             hasher.update(chunk)
             total += len(chunk)
             if max_bytes is None or total <= max_bytes:
-                _spool(spool, chunk)
+                spool(scratch, chunk)
         name = hasher.hexdigest()
         if max_bytes is not None and total > max_bytes:
             return Put(name, total, new=False, stored=False)
-        return Put(name, total, new=store.put_file_if_absent(blob_key(name), Path(spool.name)))
+        return Put(name, total, new=store.put_file_if_absent(blob_key(name), Path(scratch.name)))
 
 
-def _spool(file: IO[bytes], chunk: bytes) -> None:
+def spool(file: IO[bytes], chunk: bytes) -> None:
+    """Append to a temporary file. TransientError(kind="no_scratch_space") when there is no room."""
     try:
         file.write(chunk)
         file.flush()

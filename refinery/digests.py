@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,18 @@ def digest(data: bytes | memoryview) -> str:
     return blake3(data).hexdigest()
 
 
+def digest_chunks(chunks: Iterable[bytes]) -> str:
+    """The BLAKE3 digest of bytes that come in pieces."""
+    hasher = blake3()
+    for chunk in chunks:
+        hasher.update(chunk)
+    return hasher.hexdigest()
+
+
 def digest_file(path: Path) -> str:
     """The BLAKE3 digest of a file's bytes, read in pieces (memory does not grow with the file)."""
-    hasher = blake3()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            hasher.update(chunk)
-    return hasher.hexdigest()
+        return digest_chunks(iter(partial(file.read, 1 << 20), b""))
 
 
 def canonical_json(value: Any) -> bytes:

@@ -14,13 +14,14 @@ import json
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import datago
-from refinery.blobs import blob_key
-from refinery.digests import canonical_json, digest_file, digest_json
+from refinery.blobs import blob_key, spool
+from refinery.digests import canonical_json, digest_chunks, digest_file, digest_json
 from refinery.errors import ConfigError, CorruptionError, InputError, TransientError
 from refinery.progress import NullProgress, Progress
 from refinery.snapshots import Snapshot, Snapshots
@@ -28,6 +29,7 @@ from refinery.states.rows import row_digests
 from refinery.store import ObjectStore
 
 FORMAT = "refinery.export/1"
+_PIECE = 8 << 20
 _EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
 
 
@@ -76,11 +78,13 @@ class _Writing:
     payloads: list[str]
     threads: int
 
-    def write(self, path: Path, plan: datago.ShardPlan, records: list[datago.Record]) -> datago.ShardResult:
+    def write(
+        self, target: str | datago.S3Object, plan: datago.ShardPlan, records: list[datago.Record]
+    ) -> datago.ShardResult:
         """Write one shard; what datago raises, as our errors."""
         try:
             return datago.write_shard(
-                str(path), plan, records, self.recipe, threads=self.threads, payload_names=self.payloads
+                target, plan, records, self.recipe, threads=self.threads, payload_names=self.payloads
             )
         except datago.StorageError as error:
             raise TransientError(f"Shard {plan.name} was not written: {error}", kind=error.kind) from error
@@ -165,9 +169,8 @@ class Exporter:
             if not self._store.exists(key):
                 yield f"Shard {key} is missing."
                 continue
-            with _as_file(self._store, key) as path:
-                if digest_file(path) != shard["digest"]:
-                    yield f"Shard {key} is damaged: its digest is not {shard['digest']}."
+            if digest_chunks(_pieces(self._store, key)) != shard["digest"]:
+                yield f"Shard {key} is damaged: its digest is not {shard['digest']}."
 
     def _input(self, row: dict[str, Any]) -> datago.Record:
         payloads = [
@@ -179,9 +182,8 @@ class Exporter:
             row["sample_id"], self._source(row["sample_id"]), extension, row["attributes"].encode(), payloads
         )
 
-    def _source(self, blob: str) -> str | bytes:
-        path = self._store.local_path(blob_key(blob))
-        return str(path) if path is not None else self._store.get(blob_key(blob))
+    def _source(self, blob: str) -> str | datago.S3Object:
+        return self._store.address(blob_key(blob))
 
     def _write(
         self,
@@ -191,16 +193,10 @@ class Exporter:
         writing: _Writing,
         inputs: str,
     ) -> ShardRecord:
-        key = f"{prefix}/{plan.name}"
-        target = self._store.local_path(key)
-        if target is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            result = writing.write(target, plan, records)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                scratch = Path(folder) / plan.name
-                result = writing.write(scratch, plan, records)
-                self._store.put_file_if_absent(key, scratch)
+        target = self._store.address(f"{prefix}/{plan.name}")
+        if isinstance(target, str):
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+        result = writing.write(target, plan, records)
         if result.failures:
             sample_id, reason, detail = result.failures[0]
             raise CorruptionError(
@@ -233,7 +229,11 @@ class Exporter:
         return {r.inputs: (prefix, r) for r in records}
 
     def _take_over(self, old: tuple[str, ShardRecord], prefix: str, name: str) -> bool:
-        """Take an equal shard of the parent version, if its bytes are still what its record says."""
+        """Take an equal shard of the parent version, if its bytes are still what its record says.
+
+        They are read to be judged, so they are copied from what was read: a copy made by the service would not be
+        of the bytes that were judged, and no service makes it under a condition.
+        """
         with _as_file(self._store, f"{old[0]}/{old[1].name}") as path:
             if digest_file(path) != old[1].digest:
                 return False
@@ -275,22 +275,22 @@ def _record_key(prefix: str, name: str) -> str:
     return f"{prefix}/records/{name}.json"
 
 
-class _as_file:
+def _pieces(store: ObjectStore, key: str) -> Iterator[bytes]:
+    """An object's bytes, so much at a time."""
+    start = 0
+    while piece := store.get_range(key, start, _PIECE):
+        yield piece
+        start += len(piece)
+
+
+@contextmanager
+def _as_file(store: ObjectStore, key: str) -> Iterator[Path]:
     """An object as a file: where it lies, or a temporary copy."""
-
-    def __init__(self, store: ObjectStore, key: str) -> None:
-        self._store, self._key = store, key
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-
-    def __enter__(self) -> Path:
-        path = self._store.local_path(self._key)
-        if path is not None:
-            return path
-        self._folder = tempfile.TemporaryDirectory()
-        path = Path(self._folder.name) / "object"
-        path.write_bytes(self._store.get(self._key))
-        return path
-
-    def __exit__(self, *_: object) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
+    path = store.local_path(key)
+    if path is not None:
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="refinery-") as copy:
+        for piece in _pieces(store, key):
+            spool(copy, piece)
+        yield Path(copy.name)

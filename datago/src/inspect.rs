@@ -14,6 +14,7 @@ use crate::picture::Picture;
 use crate::pool;
 use crate::reason::{Failure, Verdict, caught};
 use crate::resize::{View, cover, resample, resample_into, within};
+use crate::s3::Ahead;
 use crate::source::Source;
 use crate::stats::{self, Luma, Stats};
 
@@ -79,7 +80,8 @@ pub fn inspect(
             rows.push(row);
             Ok(())
         };
-        pool::ordered(sources.len(), threads, threads * 16, work, receive, tick)?;
+        let ahead = Ahead::start(sources.iter(), options.limits.max_bytes)?;
+        pool::ordered(sources.len(), threads, threads * 16, work, receive, tick, || ahead.stop())?;
     }
     Ok((rows, options.tensor_side.map(|_| tensors)))
 }

@@ -13,6 +13,7 @@ mod pool;
 mod python;
 mod reason;
 mod resize;
+mod s3;
 mod sample;
 mod shard;
 mod source;

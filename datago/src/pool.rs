@@ -24,7 +24,8 @@ pub fn threads(asked: usize, count: usize) -> usize {
 
 /// Calls `work(0..count)` on `threads` threads and hands the results to `receive` in order, on this thread.
 /// At most `window` results wait or are worked on at any time. `tick` runs while waiting; an error from it or from
-/// `receive` stops everything. `work` must not panic.
+/// `receive` stops everything: `stop` is called before the threads are waited for, to wake those that wait for
+/// something else. `work` must not panic.
 pub fn ordered<T: Send>(
     count: usize,
     threads: usize,
@@ -32,6 +33,7 @@ pub fn ordered<T: Send>(
     work: impl Fn(usize) -> T + Sync,
     mut receive: impl FnMut(usize, T) -> Result<()>,
     mut tick: impl FnMut() -> Result<()>,
+    stop: impl FnOnce(),
 ) -> Result<()> {
     let state = Mutex::new(State { next: 0, received: 0, stopped: false, done: BTreeMap::new() });
     let changed = Condvar::new();
@@ -78,6 +80,7 @@ pub fn ordered<T: Send>(
         });
         lock(&state).stopped = true;
         changed.notify_all();
+        stop();
         outcome
     })
 }
@@ -99,7 +102,7 @@ mod tests {
                 seen.push((index, value));
                 Ok(())
             };
-            ordered(100, threads, 3, |i| i * i, push, || Ok(())).expect("no error");
+            ordered(100, threads, 3, |i| i * i, push, || Ok(()), || ()).expect("no error");
             assert_eq!(seen, (0..100).map(|i| (i, i * i)).collect::<Vec<_>>());
         }
     }
@@ -107,6 +110,6 @@ mod tests {
     #[test]
     fn an_error_while_receiving_stops_the_workers() {
         let fail = |_, _| Err(Error::Storage("full".into()));
-        assert!(ordered(1000, 4, 4, |i| i, fail, || Ok(())).is_err());
+        assert!(ordered(1000, 4, 4, |i| i, fail, || Ok(()), || ()).is_err());
     }
 }

@@ -1,7 +1,5 @@
 //! The functions Python sees. They convert arguments and results; the work is elsewhere, with the GIL released.
 
-use std::path::PathBuf;
-
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -12,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::inspect::{self as inspecting, Fit, Measured, Options, Row};
 use crate::orient;
 use crate::sample::{Record, Treatment};
-use crate::shard::{self, Job, ShardFormat, Written};
+use crate::shard::{self, Job, ShardFormat, Target, Written};
 use crate::source::Source;
 
 /// Lets Ctrl-C through while the workers run.
@@ -120,7 +118,7 @@ type Report = (u64, String, usize, Vec<(String, &'static str, String)>, Option<S
 #[allow(clippy::too_many_arguments)]
 pub fn write_shard(
     py: Python<'_>,
-    path: PathBuf,
+    path: Target,
     bucket: Option<(u32, u32)>,
     records: Vec<Record>,
     recipe: Recipe,
@@ -150,7 +148,7 @@ pub fn write_shard(
         }
     };
     let limits = Limits { max_bytes, max_pixels };
-    let job = Job { path: &path, format, treatment, payload_names, limits, threads };
+    let job = Job { target: &path, format, treatment, payload_names, limits, threads };
     let Written { bytes, digest, samples, failures, entry } =
         py.detach(|| shard::write(&job, &records, check_signals))?;
     let failures = failures.into_iter().map(|(id, f)| (id, f.reason.code(), f.detail)).collect();

@@ -44,6 +44,13 @@ pub struct Record {
     pub payloads: Vec<Payload>,
 }
 
+impl Record {
+    /// Everything to be read for it, in the order in which `prepare` reads.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.image).chain(self.payloads.iter().map(|payload| &payload.data))
+    }
+}
+
 /// One sample, ready to be written.
 pub struct Sample {
     pub id: String,

@@ -9,11 +9,13 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::reason::{Failure, Reason, Verdict};
+use crate::s3::Remote;
 
-/// A local file, or bytes that Python owns (shared, not copied).
+/// A local file, bytes that Python owns (shared, not copied), or an object on S3, which `s3::Ahead` fetches.
 pub enum Source {
     Path(PathBuf),
     Bytes(PyBackedBytes),
+    Remote(Remote),
 }
 
 /// The bytes of a source.
@@ -49,10 +51,13 @@ impl<'py> FromPyObject<'_, 'py> for Source {
         if let Ok(bytes) = object.cast::<PyBytes>() {
             return Ok(Source::Bytes(bytes.to_owned().into()));
         }
+        if let Some(remote) = Remote::of(&object)? {
+            return Ok(Source::Remote(remote));
+        }
         object.extract::<PathBuf>().map(Source::Path).map_err(|_| {
             let kind = object.get_type().name().map(|n| n.to_string()).unwrap_or_default();
             crate::error::Error::Input(format!(
-                "an input must be a local path (str) or the bytes of a picture, not {kind}"
+                "an input must be a local path (str), an S3Object or the bytes of a picture, not {kind}"
             ))
             .into()
         })
@@ -67,6 +72,7 @@ impl Source {
                 check_size(data.len() as u64, max_bytes)?;
                 Ok(Loaded::Shared(data))
             }
+            Source::Remote(remote) => remote.load().map(Loaded::Owned),
             Source::Path(path) => {
                 let unreadable = |doing: &str, cause: std::io::Error| {
                     Failure::new(
@@ -91,9 +97,17 @@ impl Source {
             }
         }
     }
+
+    /// Lets go of what may be on its way for a source that will not be loaded any more.
+    pub fn forget(&self) {
+        if let Source::Remote(remote) = self {
+            remote.forget();
+        }
+    }
 }
 
-fn check_size(found: u64, max_bytes: u64) -> Verdict<()> {
+/// The cap on bytes.
+pub fn check_size(found: u64, max_bytes: u64) -> Verdict<()> {
     if found > max_bytes {
         return Err(Failure::new(
             Reason::TooLarge,

@@ -91,9 +91,8 @@ def export(
     report = project.exporter.export(
         snapshot, recipe, workers=workers, progress=session.out.progress(f"export {snapshot.ref}")
     )
-    folder = project.store.local_path(report.prefix)
-    document = {**asdict(report), "path": str(folder) if folder else None}
-    session.out.show(document, lambda: _export_lines(report, folder))
+    place = f"{project.store.url}/{report.prefix}"
+    session.out.show({**asdict(report), "path": place}, lambda: _export_lines(report, place))
 
 
 @app.command("rebuild-index")
@@ -121,14 +120,14 @@ def code_location(name: str) -> Any:
         ) from None
 
 
-def _export_lines(report: ExportReport, folder: Path | None) -> Iterator[Line]:
+def _export_lines(report: ExportReport, place: str) -> Iterator[Line]:
     yield line(
         (many(report.shards, "shard"), "bold"),
         f" of {report.snapshot}: {many(report.samples, 'sample')}, {bytes_text(report.bytes)}",
     )
     yield f"  {report.written:,} written, {report.reused:,} taken from the parent version, {report.found:,} found finished"
     yield f"  {counted(report.buckets)}"
-    yield f"  {folder or report.prefix}"
+    yield f"  {place}"
 
 
 def _index_lines(report: ProjectionReport) -> Iterator[Line]:

@@ -16,7 +16,7 @@ from refinery.embedders import TensorSpec
 from refinery.facts import FactStore, Step, facts_table
 from refinery.progress import NullProgress, Progress
 from refinery.steps import StepReport
-from refinery.steps.samples import Sample, Unread, batch_samples, chunks, inputs
+from refinery.steps.samples import Sample, batch_samples, chunks, inputs
 from refinery.store import ObjectStore
 
 CODE_VERSION = 1
@@ -113,9 +113,8 @@ def inspect_chunk(
     import datago
 
     kept = [sample for sample in samples if sample.stored]
-    found = inputs(store, kept)
     result = datago.inspect(
-        [b"" if isinstance(item, Unread) else item for item in found],
+        inputs(store, kept),
         thumbnail_side=settings.thumbnail_side,
         tensor_side=tensor.side if tensor else None,
         tensor_fit=tensor.fit if tensor else "crop",
@@ -123,7 +122,7 @@ def inspect_chunk(
         max_pixels=settings.max_pixels,
         threads=threads,
     )
-    rows = _rows(kept, found, result.columns)
+    rows = _rows(kept, result.columns)
     table = facts_table(step, rows)
     tensors = result.tensors
     if len(kept) < len(samples):
@@ -156,20 +155,14 @@ def _todo(
     return [s for s in samples if s.sample_id in missing]
 
 
-def _rows(
-    samples: list[Sample], found: list[str | bytes | Unread], columns: dict[str, Any]
-) -> dict[str, Any]:
+def _rows(samples: list[Sample], columns: dict[str, Any]) -> dict[str, Any]:
     reasons: list[str | None] = list(columns["reason"])
     details: list[str | None] = list(columns["detail"])
     retryable = [bool(value) for value in columns["retryable"]]
-    for i, (sample, item) in enumerate(zip(samples, found, strict=True)):
-        if isinstance(item, Unread):
-            reasons[i], details[i], retryable[i] = "unreadable", item.detail, True
-        elif columns["digest"][i] is not None and columns["digest"][i] != sample.sample_id:
+    for i, (sample, digest) in enumerate(zip(samples, columns["digest"], strict=True)):
+        if digest is not None and digest != sample.sample_id:
             reasons[i], retryable[i] = "digest_mismatch", True
-            details[i] = (
-                f"The stored bytes have digest {columns['digest'][i]}: restore the object from its origin."
-            )
+            details[i] = f"The stored bytes have digest {digest}: restore the object from its origin."
     failed = np.array([reason is not None for reason in reasons], dtype=bool)
     rows: dict[str, Any] = {
         "sample_id": [sample.sample_id for sample in samples],

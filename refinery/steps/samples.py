@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from refinery.batches import Batches
 from refinery.blobs import blob_key
-from refinery.errors import InputError, TransientError
 from refinery.store import ObjectStore
+
+if TYPE_CHECKING:
+    from datago import S3Object
 
 _CHUNK_SAMPLES = 128
 _CHUNK_BYTES = 256 << 20
-_READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,6 @@ class Sample:
     sample_id: str
     bytes: int
     stored: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """Why the store could not give a sample's bytes."""
-
-    detail: str
 
 
 def batch_samples(store: ObjectStore, batch: str) -> list[Sample]:
@@ -56,21 +50,6 @@ def chunks(samples: list[Sample]) -> Iterator[list[Sample]]:
         yield chunk
 
 
-def inputs(store: ObjectStore, samples: list[Sample]) -> list[str | bytes | Unread]:
-    """Each sample's bytes for datago: a local path when the store has one, else the bytes."""
-    keys = [blob_key(sample.sample_id) for sample in samples]
-    paths = [store.local_path(key) for key in keys]
-    found: list[str | bytes | Unread] = [str(path) if path is not None else b"" for path in paths]
-    remote = [i for i, path in enumerate(paths) if path is None]
-    if remote:
-        with ThreadPoolExecutor(_READERS) as readers:
-            for i, data in zip(remote, readers.map(lambda i: _get(store, keys[i]), remote), strict=True):
-                found[i] = data
-    return found
-
-
-def _get(store: ObjectStore, key: str) -> bytes | Unread:
-    try:
-        return store.get(key)
-    except (InputError, TransientError) as error:
-        return Unread(str(error))
+def inputs(store: ObjectStore, samples: list[Sample]) -> list[str | S3Object]:
+    """Where datago finds each sample's bytes."""
+    return [store.address(blob_key(sample.sample_id)) for sample in samples]

@@ -5,17 +5,19 @@ mod output;
 mod parquet;
 mod webdataset;
 
-use std::path::Path;
 use std::sync::Mutex;
 
 use serde_json::Value;
 
 use self::output::Output;
+pub use self::output::Target;
 use crate::decode::Limits;
 use crate::error::{Error, Result};
 use crate::pool;
 use crate::reason::{Failure, caught};
+use crate::s3::Ahead;
 use crate::sample::{self, Record, Sample, Treatment};
+use crate::source::Source;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardFormat {
@@ -26,7 +28,7 @@ pub enum ShardFormat {
 
 /// How to write one shard.
 pub struct Job<'a> {
-    pub path: &'a Path,
+    pub target: &'a Target,
     pub format: ShardFormat,
     pub treatment: Treatment,
     /// Payloads that get a column even where no sample of this shard has them.
@@ -54,10 +56,10 @@ trait Writer {
 /// Prepares the records on many threads and writes them in order. A sample that can not be used is left out and
 /// reported. A sample that could not be *read* stops the shard: a later attempt might read it, and one shard must
 /// not have two contents.
-pub fn write(job: &Job<'_>, records: &[Record], tick: impl FnMut() -> Result<()>) -> Result<Written> {
+pub fn write(job: &Job<'_>, records: &[Record], mut tick: impl FnMut() -> Result<()>) -> Result<Written> {
     let attributes = records.iter().map(|r| sample::check(r).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
     let columns = columns(job, records);
-    let output = Output::create(job.path)?;
+    let output = Output::create(job.target)?;
     let mut writer: Box<dyn Writer> = match job.format {
         ShardFormat::Webdataset => Box::new(webdataset::Tar::new(output)),
         ShardFormat::Mds => Box::new(mds::Mds::new(output, job.treatment, columns)?),
@@ -66,7 +68,12 @@ pub fn write(job: &Job<'_>, records: &[Record], tick: impl FnMut() -> Result<()>
     let mut failures = Vec::new();
     let mut samples = 0;
     let threads = pool::threads(job.threads, records.len());
-    let work = |i: usize| caught(|| sample::prepare(&records[i], &attributes[i], job.treatment, job.limits));
+    let work = |i: usize| {
+        let prepared = caught(|| sample::prepare(&records[i], &attributes[i], job.treatment, job.limits));
+        // A picture that can not be used leaves its payloads unread.
+        records[i].sources().for_each(Source::forget);
+        prepared
+    };
     let receive = |index: usize, verdict| match verdict {
         Ok(sample) => {
             samples += 1;
@@ -80,9 +87,10 @@ pub fn write(job: &Job<'_>, records: &[Record], tick: impl FnMut() -> Result<()>
             Ok(())
         }
     };
-    pool::ordered(records.len(), threads, threads * 2, work, receive, tick)?;
+    let ahead = Ahead::start(records.iter().flat_map(Record::sources), job.limits.max_bytes)?;
+    pool::ordered(records.len(), threads, threads * 2, work, receive, &mut tick, || ahead.stop())?;
     let (output, entry) = writer.finish()?;
-    let (bytes, digest) = output.publish()?;
+    let (bytes, digest) = output.publish(job.target, &mut tick)?;
     Ok(Written { bytes, digest, samples, failures, entry })
 }
 
