@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from prefixes import Place
 from projects import create_project, stage_sources
 
 from assets.definitions import defs
@@ -21,6 +22,7 @@ from refinery.errors import ConfigError, InputError
 from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
 from resources import RefineryResource, attached
+from tests.servers import S3Server
 
 pytestmark = pytest.mark.xdist_group("assets")
 FILES = ("photographs/coins.png", "photographs/chelsea.png", "near duplicates/coffee smaller.jpg")
@@ -109,6 +111,42 @@ def test_a_missing_source_fails_the_tick_and_names_it(
     shutil.rmtree(project.path.parent / "pictures")
     with pytest.raises(InputError, match="pictures"):
         tick_sources(project, instance)
+
+
+@pytest.mark.usefixtures("aws")
+def test_objects_that_appear_below_a_prefix_become_batches_that_are_refined(
+    corpus: CorpusReport, tmp_path: Path, s3_server: S3Server, bucket: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    service = f"endpoint: '{s3_server.endpoint}'"
+    config = "embedder: {kind: efficientnet_lite0}\nbatch_size: 2\nsources:\n"
+    config += f"  - {{name: closed, url: s3://nobody-made-this/in, {service}}}\n"
+    config += f"  - {{name: far, url: s3://{bucket}/in, {service}}}\n"
+    project = Refinery.create(tmp_path / "project", config)
+    place = Place(s3_server, bucket)
+    with open_instance(project.path) as (instance, _):
+        with pytest.raises(ConfigError, match="nobody-made-this"):  # nothing else is there to be done
+            tick_sources(project, instance)
+        place.fill({Path(name).name: (corpus.folder / name).read_bytes() for name in FILES})
+        place.fill({"coins.txt": b"coins"})
+        asked = tick_sources(project, instance)
+        assert "nobody-made-this" in capfd.readouterr().err
+        assert [request.run_key for request in asked] == project.batches.staged()
+        assert len(asked) == 2
+        with attached(project):
+            for request in asked:
+                done = defs.resolve_job_def("refine_batch").execute_in_process(
+                    instance=instance,
+                    partition_key=request.partition_key,
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                )
+                assert done.success
+        assert len(project.facts.read(project.steps.default_embed)) == len(FILES)
+        assert {row["source"] for row in project.batches.origins().to_pylist()} == {"far"}
+        with pytest.raises(ConfigError, match="nobody-made-this"):
+            tick_sources(project, instance)
+        assert project.batches.staged() == []
+        place.fill({"coins.txt": b"old coins"})
+        assert len(tick_sources(project, instance)) == 1
 
 
 def test_without_a_project_a_tick_says_how_to_name_one(

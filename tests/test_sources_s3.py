@@ -1,82 +1,37 @@
-"""A prefix on S3 as a source, on a real server: what folders give, and what only a service can do to it."""
+"""A prefix on S3 as a source, on a real server: it gives what folders give, and is listed and landed like them."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from cutting_proxy import CuttingProxy
 from hypothesis import given
 from hypothesis import strategies as st
+from prefixes import CAP, FIELDS, Place, Rows, rows, run
 from test_ingest_properties import DyingStore, Killed, truth
 from test_sources_webdataset import tar_bytes
 
 from refinery.batches import Batches, BatchReport
 from refinery.blobs import read_blob
-from refinery.config import S3Connection
 from refinery.corpus import CorpusReport
 from refinery.digests import digest
-from refinery.errors import ConfigError, InputError, TransientError
-from refinery.fields import Field, Fields, FieldType
-from refinery.ingest import IngestReport, ingest, land, stage
+from refinery.ingest import land, stage
 from refinery.sources import Entry, Piece, open_source
-from refinery.sources.s3 import folders, split_url
+from refinery.sources.s3 import folders
 from refinery.sources.uris import object_uri, uri_object
 from refinery.store.local import LocalStore
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.usefixtures("aws")
-FIELDS = Fields([Field("caption", FieldType.TEXT), Field("score", FieldType.NUMBER)])
-CAP = 1 << 20
-Rows = list[dict[str, Any]]
-
-
-class Place:
-    """A prefix of a bucket of the test's own."""
-
-    def __init__(self, server: S3Server, bucket: str) -> None:
-        self.server, self.bucket = server, bucket
-        self.client: Any = server.client()
-        self.endpoint = server.endpoint
-
-    def fill(self, objects: dict[str, bytes]) -> None:
-        """Put objects below the prefix by the rest of their keys."""
-
-        def put(item: tuple[str, bytes]) -> None:
-            self.client.put_object(Bucket=self.bucket, Key=f"in/{item[0]}", Body=item[1])
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(put, objects.items()))
-
-    def delete(self, name: str) -> None:
-        self.client.delete_object(Bucket=self.bucket, Key=f"in/{name}")
-
-    def source(self, below: str = "in", kind: str | None = None) -> Any:
-        connection = S3Connection(endpoint=self.endpoint)
-        return open_source(f"s3://{self.bucket}/{below}", name="far", kind=kind, connection=connection)
-
-    def name(self, uri: str) -> str:
-        """What comes after the prefix in the key of a uri."""
-        return uri_object(uri)[1].removeprefix("in/")
 
 
 @pytest.fixture
 def place(s3_server: S3Server, bucket: str) -> Place:
     return Place(s3_server, bucket)
-
-
-def run(store: Any, source: Any, size: int = 100) -> IngestReport:
-    return ingest(store, FIELDS, source, batch_size=size, max_bytes=CAP)
-
-
-def rows(store: LocalStore) -> Rows:
-    return Batches(store).origins().to_pylist()
 
 
 def told(rows: Rows, root: str) -> Rows:
@@ -289,137 +244,6 @@ def test_killed_anywhere_and_repeated_the_store_ends_the_same(
     assert Batches(torn).staged() == []
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(store: LocalStore, place: Place) -> None:
-    data = random.Random(1).randbytes(3 << 20)
-    place.fill({"big.jpg": data, "a.jpg": b"a"})
-    with CuttingProxy(place.endpoint, after=600_000, cuts=4) as proxy:
-        place.endpoint = proxy.url
-        report = ingest(store, FIELDS, place.source(), batch_size=9, max_bytes=64 << 20)
-        assert proxy.cuts == 0
-        assert proxy.carried < 1.5 * len(data), "what had arrived was not asked for again"
-    assert report.totals["unreadable"] == 0
-    assert digest(data) in {row["sample_id"] for row in rows(store)}
-
-
-def test_a_service_that_keeps_failing_fails_the_landing_and_the_batch_waits(
-    store: LocalStore, place: Place
-) -> None:
-    place.fill({"big.jpg": bytes(3 << 20), "a.jpg": b"a"})
-    with CuttingProxy(place.endpoint, after=0, cuts=0) as proxy:
-        place.endpoint = proxy.url
-        (staged,) = stage(store, FIELDS, place.source(), batch_size=9)
-        proxy.cuts = 1000
-        with pytest.raises(TransientError, match=r"in/.*\.jpg") as caught:
-            land(store, FIELDS, staged.batch, max_bytes=CAP)
-        assert caught.value.retryable
-        assert Batches(store).staged() == [staged.batch]
-        proxy.cuts = 0
-        assert land(store, FIELDS, staged.batch, max_bytes=64 << 20).origins == 2
-
-
-@pytest.fixture
-def allowed(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Gives the process credentials that may do no more than a policy allows."""
-    import boto3
-
-    sts = boto3.client(
-        "sts",
-        endpoint_url=s3_server.endpoint,
-        aws_access_key_id=s3_server.access_key,
-        aws_secret_access_key=s3_server.secret_key,
-        region_name="us-east-1",
-    )
-
-    def allow(*statements: dict[str, Any]) -> None:
-        policy = {"Version": "2012-10-17", "Statement": list(statements)}
-        reply = sts.assume_role(
-            RoleArn="arn:aws:iam::1:role/x", RoleSessionName="test", Policy=json.dumps(policy)
-        )
-        for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
-            variable = {"AccessKeyId": "ACCESS_KEY_ID", "SecretAccessKey": "SECRET_ACCESS_KEY"}.get(
-                name, "SESSION_TOKEN"
-            )
-            monkeypatch.setenv(f"AWS_{variable}", reply["Credentials"][name])
-
-    return allow
-
-
-def statement(effect: str, action: str, resource: str = "*") -> dict[str, Any]:
-    return {"Effect": effect, "Action": [action], "Resource": f"arn:aws:s3:::{resource}"}
-
-
-def test_who_may_not_list_or_read_is_told_so_and_nothing_is_landed(
-    store: LocalStore, place: Place, allowed: Callable[..., None]
-) -> None:
-    place.fill({"a.jpg": b"a", "b.jpg": b"b"})
-    allowed(statement("Allow", "s3:GetObject"))
-    with pytest.raises(ConfigError, match="s3:ListBucket") as listing:
-        stage(store, FIELDS, place.source(), batch_size=9)
-    assert listing.value.kind == "access_denied"
-    assert list(store.list("")) == []
-    allowed(statement("Allow", "s3:ListBucket"))
-    (staged,) = stage(store, FIELDS, place.source(), batch_size=9)
-    with pytest.raises(ConfigError, match="s3:GetObject") as landing:
-        land(store, FIELDS, staged.batch, max_bytes=CAP)
-    assert landing.value.kind == "access_denied"
-    assert Batches(store).staged() == [staged.batch]
-    allowed(statement("Allow", "s3:GetObject"))
-    assert land(store, FIELDS, staged.batch, max_bytes=CAP).origins == 2
-
-
-def test_an_object_that_alone_is_denied_is_recorded(
-    store: LocalStore, place: Place, allowed: Callable[..., None]
-) -> None:
-    place.fill({"a.jpg": b"a", "secret.jpg": b"b"})
-    denied = statement("Deny", "s3:GetObject", f"{place.bucket}/in/secret.jpg")
-    allowed(statement("Allow", "s3:*"), denied)
-    (report,) = run(store, place.source()).batches
-    assert {place.name(u.uri): u.reason for u in report.unreadable} == {"secret.jpg": "permission_denied"}
-    assert [place.name(row["uri"]) for row in rows(store)] == ["a.jpg"]
-
-
-def test_no_secret_is_in_anything_written_or_said(
-    store: LocalStore, place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    secrets = [place.server.secret_key, "canary-wrong-secret"]
-    place.fill({"a.jpg": b"a", "a.txt": b"words", "gone.jpg": b"g"})
-    (staged,) = stage(store, FIELDS, place.source(), batch_size=9)
-    listing = Batches(store).listing(staged.batch)
-    assert listing.connection == {"endpoint": place.endpoint}
-    place.delete("gone.jpg")
-    said = []
-    with monkeypatch.context() as wrong:
-        wrong.setenv("AWS_SECRET_ACCESS_KEY", secrets[1])
-        for act in (
-            lambda: stage(store, FIELDS, place.source(), batch_size=9),
-            lambda: land(store, FIELDS, staged.batch, max_bytes=CAP),
-        ):
-            with pytest.raises(ConfigError) as caught:
-                act()
-            assert caught.value.kind == "bad_credentials"
-            said += [str(caught.value), repr(caught.value), json.dumps(caught.value.to_json())]
-    report = land(store, FIELDS, staged.batch, max_bytes=CAP)
-    said += [repr(place.source()), repr(report), caplog.text]
-    place.endpoint = f"http://{place.server.access_key}:{secrets[0]}@127.0.0.1:1"
-    with pytest.raises(ConfigError) as caught:
-        list(place.source().entries(FIELDS))
-    with pytest.raises(InputError) as url:
-        open_source(f"s3://key:{secrets[0]}@{place.bucket}/in", name="far")
-    said += [str(caught.value), str(url.value)]
-    written = b"".join(store.get(info.key) for info in store.list("")) + "".join(said).encode()
-    assert b"words" in written
-    assert not [secret for secret in secrets if secret.encode() in written]
-
-
-def test_a_bucket_that_is_not_there_says_so(place: Place) -> None:
-    source = open_source(
-        "s3://nobody-made-this/in", name="far", connection=S3Connection(endpoint=place.endpoint)
-    )
-    with pytest.raises(ConfigError, match="nobody-made-this") as caught:
-        list(source.entries(FIELDS))
-    assert caught.value.kind == "no_such_bucket"
-
-
 def test_a_store_below_the_prefix_is_no_source(place: Place) -> None:
     place.fill({"a.jpg": b"a", "project/store/blobs/x": b"x", "project/storeroom.jpg": b"s", "z.jpg": b"z"})
     found = list(place.source().entries(FIELDS, f"s3://{place.bucket}/in/project/store"))
@@ -431,35 +255,6 @@ def test_a_store_below_the_prefix_is_no_source(place: Place) -> None:
     }
     for elsewhere in (f"s3://{place.bucket}x/in", "/in/project/store", f"s3://{place.bucket}/other"):
         assert not any(e.ignored for e in place.source().entries(FIELDS, elsewhere))
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["s3://", "s3:///x", "s3://a", "s3://k:s@bucket/x", "s3://host:9000/x", "s3://buck et/x", "s3://b?x=1"],
-)
-def test_what_is_no_place_on_s3_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(InputError, match="s3://bucket/prefix") as caught:
-        open_source(url, name="far")
-    assert caught.value.kind == "no_such_source"
-
-
-@pytest.mark.parametrize("url", ["s3://bucket/rows.csv", "s3://bucket/in"])
-@pytest.mark.parametrize("kind", ["manifest", "folder"])
-def test_kinds_that_cannot_be_on_s3_say_which_can(url: str, kind: str) -> None:
-    with pytest.raises(InputError, match="use s3 or webdataset") as caught:
-        open_source(url, name="far", kind=kind)
-    assert caught.value.kind == "bad_source_kind"
-
-
-def test_a_folder_has_no_kind_or_service_of_s3(tmp_path: Path) -> None:
-    for wrong in ({"kind": "s3"}, {"connection": S3Connection(endpoint="http://127.0.0.1:9")}):
-        with pytest.raises(InputError, match="s3://bucket/prefix"):
-            open_source(tmp_path, name="near", **wrong)  # type: ignore[arg-type]
-
-
-def test_a_url_is_split_at_its_bucket_and_the_rest_is_the_key() -> None:
-    assert split_url("s3://bucket") == ("bucket", "")
-    assert split_url("s3://bu-ck.et/a b//%20?#\n/") == ("bu-ck.et", "a b//%20?#\n/")
 
 
 NAMES = st.sampled_from(
