@@ -88,12 +88,18 @@ class Objects:
     def _pages(self, bucket: str, prefix: str, **more: Any) -> Iterator[dict[str, Any]]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        from refinery.s3 import explained
+        from refinery.s3 import code_of, explained
 
         try:
             pages = self.client.get_paginator("list_objects_v2")
             yield from pages.paginate(Bucket=bucket, Prefix=prefix, **more)
         except (BotoCoreError, ClientError) as error:
+            if code_of(error) == "AccessDenied":
+                raise ConfigError(
+                    f"{object_uri(bucket, prefix)}: these credentials may not list it. The policy must allow "
+                    "s3:ListBucket on the bucket and s3:GetObject on the objects.",
+                    kind="access_denied",
+                ) from None
             raise explained(error, object_uri(bucket, prefix)) from None
 
 
