@@ -292,7 +292,7 @@ def test_opensearch_killed_keeps_what_it_acknowledged_and_takes_settings(tmp_pat
     from opensearchpy import OpenSearch
 
     settings = {"thread_pool.write.queue_size": 321}
-    with OpenSearchServer(tmp_path, heap="512m", settings=settings) as server:
+    with OpenSearchServer(tmp_path, heap="512m", settings=settings, quick=True) as server:
         assert listeners(server.port)
         assert listeners(server.port) <= LOOPBACK
         found = OpenSearch(server.url, timeout=60)

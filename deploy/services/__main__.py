@@ -88,7 +88,7 @@ def run(command: Sequence[str], data: Path | None, heap: str) -> int:
                 servers.stop()
         wanted = missing(os.environ)
         with scratch_folder() if any(wanted) else nullcontext(Path()) as folder:
-            servers = Servers(folder, heap=heap)
+            servers = Servers(folder, heap=heap, quick=True)
             ours = [
                 s
                 for s, is_missing in zip((servers.opensearch, servers.s3), wanted, strict=True)

@@ -23,7 +23,8 @@ class OpenSearchServer(Server):
     """One node of OpenSearch.
 
     `heap` is the size of Java's, as Java writes it. `settings` are entries of opensearch.yml that add to ours or
-    override them, by their full name: `{"thread_pool.write.queue_size": 1}`.
+    override them, by their full name: `{"thread_pool.write.queue_size": 1}`. `quick` starts in half the time, because
+    Java then optimizes little, and searches slower: for tests.
     """
 
     name = "OpenSearch"
@@ -35,9 +36,11 @@ class OpenSearchServer(Server):
         *,
         heap: str = "1g",
         settings: Mapping[str, object] | None = None,
+        quick: bool = False,
     ) -> None:
         super().__init__(folder, port)
         self.heap = heap
+        self.quick = quick
         self.settings = dict(settings or {})
 
     def _launch(self, port: int) -> ServerProcess:
@@ -81,6 +84,8 @@ class OpenSearchServer(Server):
             f"-Xmx{self.heap}",
             f"-XX:ErrorFile={self.folder}/logs/hs_err_pid%p.log",
         ]
+        if self.quick:
+            options.append("-XX:TieredStopAtLevel=1")
         (config / "jvm.options").write_text("\n".join(options) + "\n", encoding="utf-8")
 
     def _ready(self, port: int) -> bool:

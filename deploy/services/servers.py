@@ -28,8 +28,8 @@ _ENVIRONMENT = "environment"
 class Servers:
     """OpenSearch and MinIO below one folder: `opensearch` and `s3`. A `with` block starts them and kills them after."""
 
-    def __init__(self, folder: Path, *, heap: str = "1g") -> None:
-        self.opensearch = OpenSearchServer(folder / "opensearch", heap=heap)
+    def __init__(self, folder: Path, *, heap: str = "1g", quick: bool = False) -> None:
+        self.opensearch = OpenSearchServer(folder / "opensearch", heap=heap, quick=quick)
         self.s3 = MinioServer(folder / "s3")
 
     @classmethod
