@@ -83,10 +83,10 @@ def replay_metadata(report: ReplayReport, audited: Mapping[str, int]) -> dict[st
 
 
 def projection_metadata(report: ProjectionReport) -> dict[str, Any]:
-    """What a projection wrote; documents = computed + reused."""
+    """What a projection wrote; documents = computed + reused (a newer projection's writes included)."""
     return {
         "computed": report.upserted,
-        "reused": report.unchanged,
+        "reused": report.unchanged + report.superseded,
         "deleted": report.deleted,
         "documents": report.documents,
         "ledger_offset": report.ledger_offset,

@@ -102,8 +102,8 @@ class Projector:
         except ConflictError as error:
             if error.kind != "replaced":
                 raise
-            offset = self._index.position().get("ledger_offset", 0)
-            return ProjectionReport(self._index.count(), 0, 0, 0, offset, overtaken=True)
+            count, offset = self._index.count(), self._index.position().get("ledger_offset", 0)
+            return ProjectionReport(count, 0, 0, count, offset, overtaken=True)
         after = self.follow_ledger()
         return replace(report, ledger_offset=after.ledger_offset if after else report.ledger_offset)
 

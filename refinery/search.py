@@ -13,9 +13,10 @@ from refinery.index import VECTOR, Nearest, Query, SampleIndex, Sort
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """One search. `filter` narrows; at most one of `text`, `vector`, `sort` and `seed` orders (see `refinery.index.Query`).
+    """One search. `filter` narrows; `text`, `vector`, both (hybrid), `sort` or `seed` orders (see `refinery.index.Query`).
 
-    `vector` lies in the embedding space `space`: an embedded text or picture, or `vector_of` a sample.
+    `vector` lies in the embedding space `space`: an embedded text or picture, or `vector_of` a sample;
+    with `exact` no backend answers from an approximate graph.
     `sort` is a field's name, with a leading - for descending.
     """
 
@@ -23,6 +24,7 @@ class SearchRequest:
     text: str | None = None
     vector: tuple[float, ...] | None = None
     space: str = "default"
+    exact: bool = False
     sort: str | None = None
     seed: int | None = None
     limit: int = 50
@@ -53,7 +55,9 @@ def search(index: SampleIndex, fields: Fields, request: SearchRequest) -> Search
     query = Query(
         filter=checked,
         sort=_sort(request.sort) if request.sort else None,
-        nearest=None if request.vector is None else Nearest(tuple(request.vector), request.space),
+        nearest=None
+        if request.vector is None
+        else Nearest(tuple(request.vector), request.space, request.exact),
         text=request.text,
         seed=request.seed,
         limit=request.limit,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from refinery.corpus import CorpusReport
+from refinery.index.fusion import fuse
 from refinery.project import Refinery
 from refinery.search import vector_of
 from tests.test_cli import Cli
@@ -110,6 +111,20 @@ def test_a_vector_in_a_file_finds_what_it_is_near(cli: Cli, tmp_path: Path) -> N
     assert "dimensions" in cli.json("search", "--like-vector", str(as_json), code=3)["error"]
     as_json.write_text('{"no": "vector"}')
     assert cli.json("search", "--like-vector", str(as_json), code=3)["kind"] == "bad_vector_file"
+
+
+def test_words_and_likeness_together_are_a_hybrid_search(cli: Cli) -> None:
+    first = ids(cli, "verdict = 'gold'")[0]
+    cats = [hit["sample_id"] for hit in cli.json("search", "--text", "cat")["hits"]]
+    near = [
+        hit["sample_id"] for hit in cli.json("search", "--like", first, "--exact", "--limit", "100")["hits"]
+    ]
+    both = cli.json("search", "--text", "cat", "--like", first, "--exact", "--limit", "100")["hits"]
+    words = [i for i in cats if i != first]
+    assert words
+    assert [hit["sample_id"] for hit in both] == [i for i, _ in fuse(words, near)]
+    for more in (("--like-text", "a cat"), ("--random", "1"), ("--sort", "width")):
+        assert cli.json("search", "--like", first, *more, code=3)["kind"] == "bad_query"
 
 
 def test_pages_follow_each_other(cli: Cli) -> None:

@@ -97,7 +97,7 @@ def export(
 
 @app.command("rebuild-index")
 def rebuild_index(ctx: typer.Context, as_json: Json = False) -> None:
-    """Make the search index again from the store. The documents are the same as before."""
+    """Make the search index again from the store. The old one answers until the new one, of the same documents, is whole."""
     session = start(ctx, as_json)
     report = session.project.rebuild_index()
     session.out.show(asdict(report), lambda: _index_lines(report))
@@ -131,5 +131,8 @@ def _export_lines(report: ExportReport, place: str) -> Iterator[Line]:
 
 
 def _index_lines(report: ProjectionReport) -> Iterator[Line]:
+    if report.overtaken:
+        yield "Another process began to make the index again later, and goes on; this one gave way to it."
+        return
     yield line((f"{report.documents:,} documents", "bold"), f" at ledger offset {report.ledger_offset:,}")
     yield f"  {report.upserted:,} written, {report.deleted:,} removed, {report.unchanged:,} unchanged"

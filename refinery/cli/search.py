@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _TITLE = 60
-_ORDERS = "--sort, --random, --text, --like, --like-text, --like-file and --like-vector"
+_LIKE = "--like, --like-text, --like-file and --like-vector"
 
 
 @app.command()
@@ -29,7 +29,12 @@ def search(
         str | None, typer.Option("--where", metavar="FILTER", help="SQL WHERE over `refinery fields`.")
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", metavar="WORDS", help="Words in captions and other text fields.")
+        str | None,
+        typer.Option(
+            "--text",
+            metavar="WORDS",
+            help="Words in captions and other text fields; joins with one of --like….",
+        ),
     ] = None,
     like: Annotated[
         str | None, typer.Option("--like", metavar="ID", help="Pictures that look like a sample.")
@@ -65,15 +70,20 @@ def search(
         str | None, typer.Option("--group-by", metavar="FIELD", help="Count by the values of a field.")
     ] = None,
     space: Annotated[str, typer.Option("--space", help="The embedding space of --like….")] = "default",
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Compare --like… with every vector, not with an approximate graph."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find samples by filter, words or likeness. --where combines with every order."""
+    """Find samples by filter, words or likeness. --where combines with every order; --text and one of --like… together are
+    a hybrid search, which ranks high what is high in either."""
     from refinery.search import SearchRequest, vector_of
     from refinery.search import search as find
 
     session = start(ctx, as_json)
-    orders = (sort, random, text, like, like_text, like_file, like_vector)
-    _check_orders(*orders, counting=count or group_by is not None)
+    likes = (like, like_text, like_file, like_vector)
+    _check_orders(sort, random, text, *likes, counting=count or group_by is not None)
     index = _index(session)
     project = session.project
     if count or group_by is not None:
@@ -96,6 +106,7 @@ def search(
         text=text,
         vector=vector,
         space=space,
+        exact=exact,
         sort=_sort(sort),
         seed=random,
         limit=limit,
@@ -110,11 +121,13 @@ def search(
     session.out.show(document, lambda: [h.sample_id for h in result.hits] if ids else _lines(result))
 
 
-def _check_orders(*orders: Any, counting: bool) -> None:
-    given = sum(order is not None for order in orders)
-    if given > 1 or (given and counting):
+def _check_orders(sort: Any, random: Any, text: Any, *likes: Any, counting: bool) -> None:
+    alike = sum(like is not None for like in likes)
+    orders = sum(order is not None for order in (sort, random)) + (text is not None or alike > 0)
+    if orders > 1 or alike > 1 or (orders and counting):
         raise InputError(
-            f"Choose one order of {_ORDERS}, and none with --count or --group-by; --where combines with each.",
+            f"Choose one order: --sort, --random, --text, one of {_LIKE}, or --text with one of these (hybrid); and none "
+            "with --count or --group-by. --where combines with each.",
             kind="bad_query",
         )
 
