@@ -78,12 +78,13 @@ def report(title: str, rows: Sequence[Row], json_file: Path | None) -> None:
         table.add_row(
             row.work,
             row.system,
-            f"{row.value:,.1f}",
+            f"{row.value:,.1f}" if row.value >= 10 else f"{row.value:.3g}",
             row.unit,
             ratio,
-            "" if row.goal is None else f"{row.goal:g}",
+            "" if row.goal is None else f"{row.goal:.3g}",
             met,
         )
-    Console().print(table)
+    console = Console()
+    Console(width=max(console.width, 120)).print(table)
     if json_file:
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")

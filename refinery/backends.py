@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,5 +32,7 @@ def open_index(settings: Settings, project: Path, fields: Fields) -> SampleIndex
         return LanceIndex(project / settings.index.path, fields)
     from refinery.index.opensearch import OpenSearchIndex
 
-    name = settings.index.name or project.name.lower()
-    return OpenSearchIndex(settings.index.model_copy(update={"name": name}), fields)
+    known = settings.index
+    ca = project / known.ca if known.ca else None
+    name = known.name or re.sub(r"[^a-z0-9_-]+", "-", project.name.lower()).strip("-_") or "refinery"
+    return OpenSearchIndex(known.model_copy(update={"name": name[:100], "ca": ca}), fields)
