@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refinery.config import OpenSearchSettings
-from refinery.errors import InputError, TransientError, did_you_mean
+from refinery.errors import TransientError
 from refinery.fields import Fields
 from refinery.filter import Filter
-from refinery.index import DOC_DIGEST, VECTOR, Aggregate, AggregateKind, BulkReport, Failed, Page, Query
+from refinery.index import DOC_DIGEST, Aggregate, AggregateKind, BulkReport, Failed, Page, Query
 from refinery.index.buckets import kind_for
 from refinery.index.opensearch.aggregates import aggregate
 from refinery.index.opensearch.backing import Backing, Layout
@@ -21,7 +21,7 @@ from refinery.index.opensearch.bulk import AliasGone, Bulk
 from refinery.index.opensearch.client import Client, Refused
 from refinery.index.opensearch.control import Control
 from refinery.index.opensearch.documents import to_lines, to_table
-from refinery.index.opensearch.reading import Reader, source_of
+from refinery.index.opensearch.reading import Reader
 from refinery.index.opensearch.replacing import replaced, replacing
 from refinery.index.opensearch.search import Searcher
 from refinery.index.order import encode_cursor
@@ -207,24 +207,22 @@ class OpenSearchIndex:
         return 0 if reply is None else int(reply["hits"]["total"]["value"])
 
     def get(self, sample_ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        schema = self._schema(columns)
-        return self._reader.get(sample_ids, _names(columns, schema), schema)
+        return self._reader.get(sample_ids, self._reader.shown(columns))
 
     def digests(self) -> pa.Table:
         return self._reader.digests()
 
     def query(self, query: Query) -> Page:
-        schema = self._schema(query.columns)
-        names = _names(query.columns, schema)
-        sort = [query.sort.field] if query.sort is not None else []
-        found = self._searcher.find(query, source_of([*names, *sort], schema))
+        shown = self._reader.shown(query.columns, *([query.sort.field] if query.sort else ()))
+        found = self._searcher.find(query, shown.source)
         count = min(len(found.ids), query.limit)
         cursor = encode_cursor(query, found.mark(count)) if len(found.ids) > count else None
         scores = None if found.scores is None else tuple(found.scores[:count])
         if found.sources is not None:
-            shown = pa.schema([schema.field(name) for name in names])
-            return Page(to_table(found.sources[:count], shown), scores, cursor)
-        documents = self._reader.get(found.ids[:count], list(dict.fromkeys([*names, "sample_id"])), schema)
+            return Page(to_table(found.sources[:count], shown.schema), scores, cursor)
+        names = shown.schema.names
+        shown = self._reader.shown([*names, *({"sample_id"}.difference(names))])
+        documents = self._reader.get(found.ids[:count], shown)
         there = set(documents.column("sample_id").to_pylist())  # others were removed since they were ranked
         pairs = zip(found.ids[:count], scores or (), strict=True)
         return Page(documents.select(names), tuple(score for i, score in pairs if i in there), cursor)
@@ -234,27 +232,6 @@ class OpenSearchIndex:
     ) -> Aggregate:
         found = kind_for(self._fields[field], kind, size)
         return aggregate(self._reader, self._searcher.select(filter), self._fields[field], found, size)
-
-    def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
-        """Every column that documents have here."""
-        backing = self._reader.backing()
-        schema = (backing or Backing("", frozenset(), {})).schema(self._fields)
-        if columns is None or schema.names is None or set(columns) <= set(schema.names):
-            return schema
-        backing = self._reader.backing(fresh=True)
-        return (backing or Backing("", frozenset(), {})).schema(self._fields)
-
-
-def _names(columns: Sequence[str] | None, schema: pa.Schema) -> list[str]:
-    """`columns`, checked; without them all but vectors."""
-    if columns is None:
-        return [name for name in schema.names if not name.startswith(VECTOR)]
-    for name in columns:
-        if name not in schema.names:
-            raise InputError(
-                f"The index has no column {name!r}.{did_you_mean(name, schema.names)}", kind="unknown_field"
-            )
-    return list(columns)
 
 
 def _has_value(column: pa.Array) -> pa.Array:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from refinery.errors import TransientError
+from refinery.errors import InputError, TransientError, did_you_mean
 from refinery.fields import Fields
 from refinery.index import DOC_DIGEST, VECTOR
 from refinery.index.opensearch.backing import Backing, Layout
@@ -25,12 +26,22 @@ _DIGESTS_AT_ONCE = 10_000
 _KEPT = "5m"  # how long a consistent view waits for its next page
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The columns that a table of documents has, and which parts of a document the server has to send for them."""
+
+    schema: pa.Schema
+    source: Any
+
+
 class Reader:
     """Requests that read the index behind `alias`."""
 
     def __init__(self, client: Client, layout: Layout, fields: Fields, alias: str) -> None:
         self.client, self._layout, self._fields, self._alias = client, layout, fields, alias
         self._known: tuple[float, Backing] | None = None
+        self._shown_of: Backing | None = None
+        self._shown: dict[Any, Shown] = {}
 
     def backing(self, *, fresh: bool = False) -> Backing | None:
         """The index that answers, with every field, None when there is none.
@@ -75,21 +86,52 @@ class Reader:
             kind="index_busy",
         )
 
-    def get(self, sample_ids: Sequence[str], names: Sequence[str], schema: pa.Schema) -> pa.Table:
-        """The columns `names` of `schema` of these documents, in this order; unknown ids left out."""
-        source = source_of(names, schema)
+    def shown(self, columns: Sequence[str] | None, *also: str) -> Shown:
+        """`columns` to show, by default all but vectors; `also` are sent without being shown.
+
+        InputError(kind="unknown_field") for a column there is not.
+        """
+        backing = self.backing()
+        if backing is not self._shown_of:
+            self._shown_of, self._shown = backing, {}
+        key = (None if columns is None else tuple(columns), also)
+        if key not in self._shown:
+            self._shown[key] = self._choose(columns, also)
+        return self._shown[key]
+
+    def _choose(self, columns: Sequence[str] | None, also: Sequence[str]) -> Shown:
+        schema = _schema(self.backing(), self._fields)
+        if columns is not None and not set(columns) <= set(schema.names):
+            schema = _schema(self.backing(fresh=True), self._fields)
+        vectors = [name for name in schema.names if name.startswith(VECTOR)]
+        plain = [name for name in schema.names if name not in vectors]
+        names = plain if columns is None else list(columns)
+        for name in names:
+            if name not in schema.names:
+                raise InputError(
+                    f"The index has no column {name!r}.{did_you_mean(name, schema.names)}",
+                    kind="unknown_field",
+                )
+        wanted = {*names, *also}
+        source: Any = {"includes": sorted(wanted)} if wanted else False
+        if wanted.issuperset(plain):
+            source = {"excludes": [name for name in vectors if name not in wanted]}
+        return Shown(pa.schema([schema.field(name) for name in names]), source)
+
+    def get(self, sample_ids: Sequence[str], shown: Shown) -> pa.Table:
+        """These documents, in this order; unknown ids left out."""
         found: list[Mapping[str, Any]] = []
         for start in range(0, len(sample_ids), _IDS_AT_ONCE):
-            asked = [{"_id": i, "_source": source} for i in sample_ids[start : start + _IDS_AT_ONCE]]
+            asked = [{"_id": i, "_source": shown.source} for i in sample_ids[start : start + _IDS_AT_ONCE]]
             found += self.trying(lambda asked=asked: self._documents(asked)) or ()  # type: ignore[misc]
-        return to_table(found, pa.schema([schema.field(name) for name in names]))
+        return to_table(found, shown.schema)
 
     def _documents(self, asked: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
         reply = self.client.request("POST", f"/{self._alias}/_mget", {"docs": asked})
         for answer in reply["docs"]:
             if "error" in answer:
                 raise self.client.refusal(404, answer)
-        return [answer["_source"] for answer in reply["docs"] if answer["found"]]
+        return [answer.get("_source", {}) for answer in reply["docs"] if answer["found"]]
 
     def digests(self) -> pa.Table:
         """`sample_id` and `doc_digest` of every document, in order, as they stood at one moment."""
@@ -132,11 +174,5 @@ class Reader:
             self.backing(fresh=True)
 
 
-def source_of(names: Iterable[str], schema: pa.Schema) -> Any:
-    """Which parts of a document the server shall send for these columns: it spares itself the vectors."""
-    wanted = set(names)
-    vectors = [name for name in schema.names if name.startswith(VECTOR)]
-    if wanted.issuperset(set(schema.names).difference(vectors)):
-        left_out = [name for name in vectors if name not in wanted]
-        return {"excludes": left_out} if left_out else True
-    return {"includes": sorted(wanted)} if wanted else False
+def _schema(backing: Backing | None, fields: Fields) -> pa.Schema:
+    return (backing or Backing("", frozenset(), {})).schema(fields)
