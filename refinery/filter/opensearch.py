@@ -108,6 +108,9 @@ class _Compiler:
                 parts = like_parts(pattern)
                 if parts == [Wildcard.ANY]:
                     return self._exists(field)
+                literals = [part for part in parts if isinstance(part, str)]
+                if literals == parts:
+                    return _terms(name, ("".join(literals),))
                 return {"wildcard": {name: {"value": wildcards(parts)}}}
             case Matches(field, words):
                 return _every([{"term": {f"{field}.words": fold(word)}} for word in words])
