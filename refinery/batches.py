@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,10 +22,12 @@ from refinery.errors import CorruptionError, InputError
 from refinery.fields import to_utc
 from refinery.sources.entries import Entry
 from refinery.store import ObjectStore
+from refinery.store.bulk import each, get_many
 
 FORMAT = 1
 _BATCH = re.compile(r"([a-z0-9][a-z0-9_-]{0,40})-([0-9a-f]{12})\Z")
 REPORT = b"refinery.report"
+MANIFESTS_KEPT = 256 << 20
 
 PAYLOAD = pa.struct(
     [
@@ -176,6 +179,8 @@ class Batches:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._reports: dict[str, BatchReport] = {}
+        self._manifests: dict[str, bytes] = {}
+        self._keeping = threading.Lock()
 
     def staged(self, source: str | None = None) -> list[str]:
         """Ids of the batches that are staged and have not landed, in order of id; only those of `source` when given."""
@@ -191,6 +196,9 @@ class Batches:
     def landed(self) -> list[str]:
         """Ids of the landed batches in the order they landed: by (ingested_at, id)."""
         done = [batch for batch, names in self._found().items() if "batch.json" in names]
+        unread = [batch for batch in done if batch not in self._reports]
+        for batch, data in zip(unread, get_many(self._store, map(landed_key, unread)), strict=True):
+            self._take(batch, data)
         return sorted(done, key=lambda batch: (to_utc(self.info(batch).ingested_at), batch))
 
     def is_landed(self, batch: str) -> bool:
@@ -200,10 +208,13 @@ class Batches:
         """The report of a landed batch. InputError(kind="no_such_batch") when it has not landed."""
         if batch not in self._reports:
             found = self._store.get_with_etag(landed_key(batch))
-            if found is None:
-                raise self._missing(batch, "has not landed")
-            self._reports[batch] = _parse(batch, "batch.json", found[0])
+            self._take(batch, found and found[0])
         return self._reports[batch]
+
+    def _take(self, batch: str, data: bytes | None) -> None:
+        if data is None:
+            raise self._missing(batch, "has not landed")
+        self._reports[batch] = _parse(batch, "batch.json", data)
 
     def listing(self, batch: str) -> Listing:
         """What a batch is to land, or landed.
@@ -217,12 +228,13 @@ class Batches:
 
     def listed(self, source: str) -> set[str]:
         """The digests (`digest_json` of their JSON) of all entries that a source's batches list, landed or not."""
-        return {
-            digest_json(entry)
+        wanted = [
+            batch
             for batch, names in self._found(source).items()
             if "listing.json" in names and source_of(batch) == source
-            for entry in self._listing(batch)["entries"]
-        }
+        ]
+        listings = each(self._store, self._listing, wanted)
+        return {digest_json(entry) for listing in listings for entry in listing["entries"]}
 
     def origins(self, batches: Iterable[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The origins of landed batches (None: all of them), batch after batch, as a table.
@@ -236,7 +248,8 @@ class Batches:
                 kind="unknown_column",
             )
         schema = pa.schema([ORIGINS.field(name) for name in wanted])
-        tables = [self._table(batch, wanted) for batch in (self.landed() if batches is None else batches)]
+        chosen = list(self.landed() if batches is None else batches)
+        tables = list(each(self._store, lambda batch: self._table(batch, wanted), chosen))
         return pa.concat_tables([schema.empty_table(), *tables]) if tables else schema.empty_table()
 
     def samples(self, batch: str) -> list[str]:
@@ -261,7 +274,7 @@ class Batches:
         report = self.info(batch)
         key = manifest_key(batch)
         path = self._store.local_path(key)
-        source = pa.memory_map(str(path)) if path else pa.BufferReader(self._store.get(key))
+        source = pa.memory_map(str(path)) if path else pa.BufferReader(self._manifest(key))
         stored = [name for name in wanted if name in MANIFEST.names] or ["sample_id"]
         try:
             table = pq.ParquetFile(source).read(columns=stored).replace_schema_metadata(None)
@@ -275,6 +288,15 @@ class Batches:
                 column = pa.repeat(pa.scalar(value, ORIGINS.field(name).type), len(table))
                 table = table.append_column(ORIGINS.field(name), column)
         return table.select(list(wanted))
+
+    def _manifest(self, key: str) -> bytes:
+        """The bytes of a manifest, kept for the next time: they never change."""
+        data = self._manifests.pop(key, None) or self._store.get(key)
+        with self._keeping:
+            self._manifests[key] = data
+            while sum(map(len, self._manifests.values())) > MANIFESTS_KEPT and len(self._manifests) > 1:
+                del self._manifests[next(iter(self._manifests))]
+        return data
 
     def _found(self, source: str | None = None) -> dict[str, set[str]]:
         """The names of the objects of each batch (of a source, and of those its name begins)."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import bisect
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from refinery.digests import canonical_json, digest_json
-from refinery.errors import ConflictError, InputError
+from refinery.errors import ConflictError
 from refinery.store import ObjectStore
+from refinery.store.bulk import get_many
 
 OUTCOME = pa.schema(
     [
@@ -125,7 +127,7 @@ class FactStore:
         if ids == []:
             return schema.empty_table().select(wanted)
         names = sorted(self.files(step)) if batches is None else sorted(set(batches))
-        parts = [part for name in names if (part := self._part(step, name, ids, needed)) is not None]
+        parts = [_part(file, ids, needed) for file in self._open([_file(step, name) for name in names])]
         return best_of(pa.concat_tables([schema.empty_table(), *parts])).select(wanted)
 
     def files(self, step: Step) -> dict[str, str]:
@@ -153,30 +155,14 @@ class FactStore:
         done = set(settled.to_pylist())
         return [sample_id for sample_id in wanted if sample_id not in done]
 
-    def _part(self, step: Step, batch: str, ids: list[str] | None, columns: list[str]) -> pa.Table | None:
-        file = self._open(_file(step, batch))
-        if file is None:
-            return None
-        with file:
-            if ids is None:
-                return file.read(columns=columns)
-            groups = _groups_with(file.metadata, ids)
-            table = file.read_row_groups(groups, columns=columns)
-            return table.filter(pc.is_in(table["sample_id"], value_set=pa.array(ids, pa.string())))
-
-    def _open(self, key: str) -> pq.ParquetFile | None:
-        path = self.store.local_path(key)
-        if path is not None:
-            try:
-                return pq.ParquetFile(path, memory_map=True)
-            except FileNotFoundError:
-                return None
-        try:
-            return pq.ParquetFile(io.BytesIO(self.store.get(key)))
-        except InputError as error:
-            if error.kind == "no_such_object":
-                return None
-            raise
+    def _open(self, keys: list[str]) -> Iterator[pq.ParquetFile]:
+        """Those of these files that there are: mapped into memory on a local disk, read whole from elsewhere."""
+        if keys and self.store.local_path(keys[0]) is None:
+            yield from (pq.ParquetFile(io.BytesIO(d)) for d in get_many(self.store, keys) if d is not None)
+            return
+        for key in keys:
+            with suppress(FileNotFoundError):
+                yield pq.ParquetFile(self.store.local_path(key), memory_map=True)
 
 
 def facts_table(step: Step, rows: dict[str, Any]) -> pa.Table:
@@ -232,6 +218,15 @@ def encode(table: pa.Table) -> bytes:
 
 def _file(step: Step, batch: str) -> str:
     return f"{step.folder}/{batch}.parquet"
+
+
+def _part(file: pq.ParquetFile, ids: list[str] | None, columns: list[str]) -> pa.Table:
+    with file:
+        if ids is None:
+            return file.read(columns=columns)
+        groups = _groups_with(file.metadata, ids)
+        table = file.read_row_groups(groups, columns=columns)
+        return table.filter(pc.is_in(table["sample_id"], value_set=pa.array(ids, pa.string())))
 
 
 def _groups_with(metadata: pq.FileMetaData, ids: list[str]) -> list[int]:

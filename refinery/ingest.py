@@ -38,7 +38,6 @@ from refinery.sources.sidecars import SIDECAR_CAP, parse_sidecar
 from refinery.sources.uris import is_object
 from refinery.store import ObjectStore
 
-THREADS = 8
 _LASTING = ("truncated_tar", "damaged_tar", "changed")
 
 
@@ -194,7 +193,7 @@ def _read(store: ObjectStore, listing: Listing, max_bytes: int, progress: Progre
     objects = Objects(listing.connection)
     outcomes: dict[Job, Outcome] = {}
     progress.start(len(jobs), "files")
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="land")
+    pool = ThreadPoolExecutor(store.concurrency, thread_name_prefix="land")
     try:
         for future in as_completed(
             [pool.submit(_read_unit, store, objects, unit, max_bytes) for unit in units]

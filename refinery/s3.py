@@ -96,7 +96,7 @@ def make_client(
         raise explained(error, connection.endpoint or "AWS S3") from None
 
 
-def for_datago(client: Any, bucket: str) -> S3:
+def for_datago(client: Any, bucket: str, region: str) -> S3:
     """The bucket as datago reaches it: where `client` does, with the credentials it has at this moment (boto3 renews
     those that expire, so ask again for each job). ConfigError when there are none."""
     from datago import S3
@@ -112,13 +112,25 @@ def for_datago(client: Any, bucket: str) -> S3:
     style = (client.meta.config.s3 or {}).get("addressing_style", "auto")
     return S3(
         bucket,
-        region=_region(client, bucket),
+        region=region,
         endpoint=endpoint,
         path_style=style == "path" or (style == "auto" and endpoint is not None),
         access_key=keys.access_key,
         secret_key=keys.secret_key,
         session_token=keys.token,
     )
+
+
+def region_of(client: Any, bucket: str) -> str:
+    """The bucket's region: the client's own, or what AWS says when the client is of no particular one."""
+    region = client.meta.region_name
+    if region and region != "aws-global":
+        return str(region)
+    try:
+        reply = client.head_bucket(Bucket=bucket)
+    except boto_errors() as error:
+        raise explained(error, f"s3://{bucket}") from None
+    return str(reply["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region") or "us-east-1")
 
 
 def boto_errors() -> tuple[type[Exception], ...]:
@@ -242,15 +254,3 @@ def _check_endpoint(endpoint: str | None) -> None:
 def _is_aws(client: Any) -> bool:
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-
-
-def _region(client: Any, bucket: str) -> str:
-    """The bucket's region: the client's own, or what AWS says when the client is of no particular one."""
-    region = client.meta.region_name
-    if region and region != "aws-global":
-        return str(region)
-    try:
-        reply = client.head_bucket(Bucket=bucket)
-    except boto_errors() as error:
-        raise explained(error, f"s3://{bucket}") from None
-    return str(reply["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region") or "us-east-1")

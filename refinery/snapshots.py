@@ -174,7 +174,7 @@ class Snapshots:
         ):
             for payload in json.loads(payloads) if payloads != "[]" else ():
                 wanted[payload["digest"]] = f"payload {payload['name']!r} of sample {sample_id}"
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(max(4, self._store.concurrency)) as pool:
             yield from filter(None, pool.map(self._check_blob, wanted.items()))
 
     def _check_blob(self, item: tuple[str, str]) -> str | None:

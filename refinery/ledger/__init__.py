@@ -18,6 +18,7 @@ from refinery.errors import ConflictError, CorruptionError, InputError
 from refinery.ledger.events import Actor, ActorKind, Event, EventType, flag_event, tag_event
 from refinery.ledger.view import EventLog, LedgerView
 from refinery.store import ObjectStore
+from refinery.store.bulk import get_many
 
 __all__ = ["Actor", "ActorKind", "Event", "EventType", "Ledger", "LedgerView", "flag_event", "tag_event"]
 
@@ -113,8 +114,14 @@ class Ledger:
         return b"\n".join([canonical_json(header), *(e.line() for e in events)]) + b"\n"
 
     def _catch_up(self) -> None:
-        while (found := self._store.get_with_etag(_key(self._segments + 1))) is not None:
-            self._accept(found[0])
+        ahead = 1
+        while True:
+            first = self._segments + 1
+            for data in get_many(self._store, map(_key, range(first, first + ahead))):
+                if data is None:
+                    return
+                self._accept(data)
+            ahead = min(2 * ahead, self._store.concurrency)
 
     def _accept(self, data: bytes) -> None:
         number = self._segments + 1

@@ -22,6 +22,7 @@ from refinery.errors import CorruptionError, RefineryError
 from refinery.states.merkle import EMPTY, join_nibbles, set_digest
 from refinery.states.rows import row_digests, rows_table, sorted_rows
 from refinery.store import ObjectStore
+from refinery.store.bulk import each
 
 LEAF_ROWS = 2048
 LEAF_FORMAT = "refinery.leaf/1"
@@ -70,18 +71,33 @@ class StateTrees:
 
     def lookup(self, root: Node, sample_ids: Collection[str]) -> pa.Table:
         """The rows of those ids that are in the tree."""
-        return sorted_rows(list(self._lookup(root, sorted(set(sample_ids)))))
+        places: list[tuple[Node, list[str]]] = []
+        level = [(root, sorted(set(sample_ids)))]
+        while level:
+            level = [(node, ids) for node, ids in level if ids and node.count]
+            places += [place for place in level if place[0].is_leaf]
+            inner = [place for place in level if not place[0].is_leaf]
+            level = [
+                (child, [i for i in ids if i[node.depth] == digit])
+                for (node, ids), children in zip(inner, self._children_of([n for n, _ in inner]), strict=True)
+                for digit, child in zip("0123456789abcdef", children, strict=True)
+                if child is not None
+            ]
+        leaves = self._read_leaves([node for node, _ in places])
+        return sorted_rows(
+            [
+                rows.filter(pc.is_in(rows["sample_id"], pa.array(ids, pa.string())))
+                for rows, (_, ids) in zip(leaves, places, strict=True)
+            ]
+        )
 
     def leaves(self, root: Node) -> Iterator[pa.Table]:
         """All rows in order of sample id, leaf by leaf."""
-        if root.count == 0:
-            return
-        if root.is_leaf:
-            yield self._read_leaf(root)
-            return
-        for child in self._children(root):
-            if child is not None:
-                yield from self.leaves(child)
+        level = [root] if root.count else []
+        while inner := [node for node in level if not node.is_leaf]:
+            below = dict(zip(inner, self._children_of(inner), strict=True))
+            level = [n for node in level for n in below.get(node, [node]) if n is not None]
+        yield from self._read_leaves(level)
 
     def rows(self, root: Node) -> pa.Table:
         """All rows as one table in order of sample id."""
@@ -165,6 +181,12 @@ class StateTrees:
             self.io.written += 1
         return node
 
+    def _children_of(self, nodes: list[Node]) -> Iterator[list[Node | None]]:
+        return each(self._store, self._children, nodes)
+
+    def _read_leaves(self, nodes: list[Node]) -> Iterator[pa.Table]:
+        return each(self._store, self._read_leaf, nodes)
+
     def _children(self, node: Node) -> list[Node | None]:
         self.io.read += 1
         body = json.loads(self._store.get(_node_key(node)))
@@ -180,19 +202,6 @@ class StateTrees:
             return rows_table()
         self.io.read += 1
         return _leaf_rows(self._store.get(_leaf_key(node)), _leaf_key(node))
-
-    def _lookup(self, node: Node, ids: list[str]) -> Iterator[pa.Table]:
-        if not ids or node.count == 0:
-            return
-        if node.is_leaf:
-            rows = self._read_leaf(node)
-            yield rows.filter(pc.is_in(rows["sample_id"], pa.array(ids, pa.string())))
-            return
-        children = self._children(node)
-        for value, digit in enumerate("0123456789abcdef"):
-            child = children[value]
-            if child is not None:
-                yield from self._lookup(child, [i for i in ids if i[node.depth] == digit])
 
     def _diff(self, old: Node, new: Node, gone: list[pa.Table], came: list[pa.Table]) -> None:
         if old.digest == new.digest:

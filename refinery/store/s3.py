@@ -29,6 +29,7 @@ from refinery.s3 import (
     is_absent,
     is_unsettled,
     make_client,
+    region_of,
     status_of,
     was_retried,
 )
@@ -163,7 +164,8 @@ class S3Store:
     def address(self, key: str) -> S3Object:
         from datago import S3Object
 
-        return S3Object(for_datago(self._client, self._settings.bucket), self._target(key)["Key"])
+        target = self._target(key)
+        return S3Object(for_datago(self._client, target["Bucket"], self._region), target["Key"])
 
     @property
     def url(self) -> str:
@@ -176,6 +178,10 @@ class S3Store:
     @cached_property
     def _client(self) -> Any:
         return make_client(self._settings) if self._given is None else self._given
+
+    @cached_property
+    def _region(self) -> str:
+        return region_of(self._client, self._settings.bucket)
 
     @cached_property
     def _part_threads(self) -> Executor:
