@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -73,25 +75,35 @@ class Someone:
 
 
 class Meanwhile:
-    """An index at which somebody else acts once, at a chosen moment of a projection: before or after a certain call."""
+    """An index at which somebody else acts once, at a chosen moment of a projection: before or after a certain call.
 
-    def __init__(self, index: SampleIndex, call: str, after: bool, act: Callable[[], Any]) -> None:
-        self._index, self._call, self._after = index, call, after
+    `check` runs after every call that follows.
+    """
+
+    def __init__(
+        self,
+        index: SampleIndex,
+        call: str,
+        after: bool,
+        act: Callable[[], Any],
+        check: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self._index, self._call, self._after, self._check = index, call, after, check
         self._acts = [act]
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._index, name)
         if name == "replacement":
             return self._replacement
-        if name != self._call:
-            return method
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if not self._after:
+            if name == self._call and not self._after:
                 self._act()
             result = method(*args, **kwargs)
-            if self._after:
+            if name == self._call and self._after:
                 self._act()
+            if not self._acts:
+                self._check()
             return result
 
         return call
@@ -103,7 +115,7 @@ class Meanwhile:
     @contextmanager
     def _replacement(self, *args: Any) -> Iterator[SampleIndex]:
         with self._index.replacement(*args) as new:
-            watched = Meanwhile(new, self._call, self._after, self._act)
+            watched = Meanwhile(new, self._call, self._after, self._act, self._check)
             yield watched  # type: ignore[misc]
 
 
@@ -185,8 +197,11 @@ def machine(open_index: Open) -> type[RuleBasedStateMachine]:
         ) -> None:
             self.act(what, who, batch, place)
             me = self.people[who]
-            if me.projector.follow_ledger() is None:
-                return
+            if me.projector.follow_ledger() is not None:
+                self.check_flags(me)
+
+        def check_flags(self, me: Someone) -> None:
+            """What was searchable when its act's projection was done stays so, whatever others write."""
             view, known = me.project.ledger.view(), set(me.project.batches.origins()["sample_id"].to_pylist())
             for kind in KINDS:
                 found = me.index.count(parse(f"has_flag('{kind}')", me.project.fields))
@@ -211,10 +226,16 @@ def machine(open_index: Open) -> type[RuleBasedStateMachine]:
                 self.act(what, 1, 0, place)
                 if what == "land":
                     self.act("replay", 1, 0, 0)
-                WORK[other](self.people[1].projector)
+                done = WORK[other](self.people[1].projector)
+                searchable.append(done is not None and not done.overtaken)
 
+            def check() -> None:
+                if any(searchable):
+                    self.check_flags(self.people[1])
+
+            searchable: list[bool] = []
             someone = Someone(self.store, open_index, self.index_path)
-            someone.index = Meanwhile(someone.index, call, after, act)  # type: ignore[assignment]
+            someone.index = Meanwhile(someone.index, call, after, act, check)  # type: ignore[assignment]
             WORK[work](someone.projector)
 
         @invariant()
@@ -261,3 +282,36 @@ def test_any_interleaving_of_projections_ends_in_the_documents_of_a_rebuild(
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_an_older_write_that_lands_while_a_newer_projection_compares_is_put_right(
+    open_index: Open, tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    project = Synthetic(store)
+    project.compute(project.land(samples_of(0)), samples_of(0))
+    project.replayer.replay(project.policy)
+    slow, quick = (Someone(store, open_index, tmp_path / "index") for _ in range(2))
+    quick.projector.project()
+    sample = samples_of(0)[0].id
+    [flag] = project.ledger.append([Event(EventType.FLAG, ANA, sample_id=sample, kind="review")])
+    ready, go = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        ready.set()
+        assert go.wait(60)
+
+    def land() -> None:
+        go.set()
+        late.result(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        slow.index = Meanwhile(slow.index, "upsert", False, wait)  # type: ignore[assignment]
+        late = pool.submit(slow.projector.follow_ledger)
+        assert ready.wait(60)
+        project.ledger.undo([flag], ANA)
+        plain = quick.index
+        quick.index = Meanwhile(plain, "digests", True, land)  # type: ignore[assignment]
+        quick.projector.project()
+    assert quick.projector.is_current()
+    assert plain.count(parse("has_flag('review')", project.fields)) == 0
