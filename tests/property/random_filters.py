@@ -85,7 +85,7 @@ VALUES: dict[FieldType, st.SearchStrategy[Any]] = {
     FieldType.STRING: strings,
     FieldType.TEXT: strings,
     FieldType.INTEGER: integers,
-    FieldType.NUMBER: floats,
+    FieldType.NUMBER: floats.map(lambda x: x + 0.0),
     FieldType.BOOLEAN: st.booleans(),
     FieldType.DATE: dates,
     FieldType.STRING_LIST: names,
@@ -159,7 +159,7 @@ def documents(draw: st.DrawFn) -> pa.Table:
         "doc_digest": ["d"] * count,
     }
     for kind, fields in USED.items():
-        value = VALUES[kind]
+        value = floats if kind is FieldType.NUMBER else VALUES[kind]
         cell = st.lists(value, max_size=3) if kind is FieldType.STRING_LIST else st.none() | value
         for field in fields:
             columns[field] = draw(st.lists(cell, min_size=count, max_size=count))

@@ -116,6 +116,7 @@ def test_arrow_lancedb_and_opensearch_select_the_same_samples(
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(3600)
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @drawn
 def test_arrow_lancedb_and_opensearch_select_the_same_samples_again_and_again(
