@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,10 +142,18 @@ def test_a_flag_can_be_found_at_once_moves_the_verdict_at_a_replay_and_can_be_un
     assert writer.browse(Screen(where="has_tag('portrait')", verdict="gold")).selected == 1
 
 
-def test_an_act_is_safe_even_when_the_index_is_behind(writer: Viewer) -> None:
+def test_an_act_is_searchable_at_once_although_verdicts_have_moved_on(writer: Viewer) -> None:
     sample = first(writer, "verdict = 'gold'")
     writer.project.flag([sample], "reject", ANA)
     writer.project.replay()
+    assert not writer.flag(sample, "review", "ana").behind
+    assert writer.browse(Screen(where="has_flag('review') AND has_flag('reject')")).selected == 1
+    assert not writer.project.projector.is_current()
+
+
+def test_an_act_is_safe_even_when_there_is_no_index(writer: Viewer) -> None:
+    sample = first(writer, "verdict = 'gold'")
+    shutil.rmtree(writer.project.path / "index")
     done = writer.flag(sample, "review", "ana")
     assert done.behind
     assert writer.project.ledger.find(done.events[0].id).kind == "review"

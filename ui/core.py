@@ -246,7 +246,7 @@ class Viewer:
         behind = ""
         try:
             if self.project.projector.follow_ledger() is None:
-                behind = "The index was behind before."
+                behind = "There is no index yet."
         except RefineryError as error:
             behind = f"The index did not follow: {error}"
         return Act(tuple(events), behind)
