@@ -124,8 +124,9 @@ class Refinery:
 
     @cached_property
     def index(self) -> SampleIndex:
-        """The searchable projection."""
-        return open_index(self.settings, self.path, self.fields)
+        """The searchable projection, under the fields there were when it or a projector was first asked for."""
+        self._index_fields = self.fields
+        return open_index(self.settings, self.path, self._index_fields)
 
     @property
     def has_index(self) -> bool:
@@ -139,8 +140,11 @@ class Refinery:
 
     @property
     def projector(self) -> Projector:
-        """Projection of truth into the index."""
-        builder = DocumentBuilder(self.store, self.batches, self.facts, self.fields, self.steps)
+        """Projection of truth into the index, which is opened anew when fields were registered meanwhile."""
+        fields = self.fields
+        if "index" in self.__dict__ and self._index_fields != fields:
+            del self.index
+        builder = DocumentBuilder(self.store, self.batches, self.facts, fields, self.steps)
         return Projector(self.store, self.ledger, self.facts, builder, self.snapshots, self.steps, self.index)
 
     @property

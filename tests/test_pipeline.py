@@ -159,6 +159,17 @@ def test_a_flag_is_searchable_right_after_it_was_appended(project: Refinery) -> 
     assert hits == 1
 
 
+def test_a_flag_is_searchable_although_another_process_registered_a_field(project: Refinery) -> None:
+    from refinery.fields import Field, FieldType
+    from refinery.filter import parse
+
+    assert project.index.count() > 0
+    Refinery.open(project.path).register_field(Field("mood", FieldType.TEXT), ANA)
+    project.flag([gold(project)[0]], "review", ANA)
+    assert project.projector.follow_ledger() is not None
+    assert project.index.count(parse("has_flag('review') AND mood IS NULL", project.fields)) == 1
+
+
 def test_the_same_pictures_ingested_in_other_batches_give_the_same_root(
     project: Refinery, corpus: CorpusReport, tmp_path: Path
 ) -> None:
