@@ -55,6 +55,7 @@ def same_from_both(tmp_path: Path, place: Place, folder: Path, kind: str | None 
     (found,) = run(far, place.source(kind=kind), 10_000).batches
     assert told(rows(far), f"s3://{place.bucket}/in/") == told(rows(near), f"{local.uri}/")
     assert counted(found) == counted(expected)
+    assert found.unreadable_by_reason == expected.unreadable_by_reason
     assert {i.key for i in far.list("blobs/")} == {i.key for i in near.list("blobs/")}
     return found
 
@@ -108,6 +109,8 @@ def test_tars_in_a_bucket_give_what_they_give_in_a_folder(tmp_path: Path, place:
         ]
         data = tar_bytes([*members, ("d/000.txt", b"words")])
         (folder / f"{number}.tar{packing}").write_bytes(gzip.compress(data) if packing else data)
+    (folder / "empty.tar").write_bytes(b"")
+    (folder / "cut.tar").write_bytes(tar_bytes([("k.jpg", bytes(300_000))])[:200_000])
     (folder / "readme.md").write_bytes(b"no tar")
     report = same_from_both(tmp_path, place, folder, "webdataset")
     assert (report.origins, report.payloads, report.ignored) == (24, 24, {"not_a_tar": 1})

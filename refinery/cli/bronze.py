@@ -84,10 +84,8 @@ def ingest(
 def _lines(report: IngestReport) -> Iterator[Line]:
     totals = report.totals
     if not report.batches:
-        found = (
-            f"{report.unchanged:,} entries are unchanged" if report.unchanged else "there is nothing in it"
-        )
-        yield f"Nothing new in source {report.source}: {found}."
+        why = f"{report.unchanged:,} entries are unchanged" if report.unchanged else "there is nothing in it"
+        yield f"Nothing new in source {report.source}: {why}."
         return
     yield line(
         (many(totals["samples"], "sample"), "bold"),

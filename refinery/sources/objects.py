@@ -143,7 +143,8 @@ class _ObjectFile(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")
-        if self._end and self._at >= self._end:
+        asks_though_empty = self._whole and not self._end  # to learn whether it still is
+        if self._end is not None and self._at >= self._end and not asks_though_empty:
             return 0
         for attempt in range(_TRIES):
             if attempt:

@@ -10,7 +10,7 @@ from refinery.batches import Aside, BatchReport, Unreadable
 from refinery.blobs import Put
 from refinery.digests import canonical_json
 from refinery.errors import did_you_mean
-from refinery.fields import Fields
+from refinery.fields import MAX_TEXT_BYTES, Fields
 from refinery.sources.entries import Entry, Piece
 from refinery.sources.naming import split_extension
 from refinery.sources.sidecars import Metadata
@@ -48,6 +48,9 @@ class Tally:
             return
         self._entries += 1
         found = self._outcomes[entry.piece, False] if entry.piece else None
+        if (size := len(entry.uri.encode())) > MAX_TEXT_BYTES:
+            detail = f"Its name comes to a uri of {size:,} bytes; at most {MAX_TEXT_BYTES:,} are allowed."
+            found = Unreadable(entry.uri, "uri_too_long", detail)
         if not isinstance(found, Put):
             given = Unreadable(entry.uri, entry.unreadable, entry.detail)
             self._lose(found if isinstance(found, Unreadable) else given)
