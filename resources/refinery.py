@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource
 
 from refinery.errors import ConfigError
 from refinery.progress import NullProgress, Progress
@@ -44,9 +45,15 @@ def attached(project: Refinery, progress: MakeProgress | None = None, workers: i
 
 
 class RefineryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """A project folder: `project`, or the environment variable REFINERY_PROJECT, read when it is opened."""
+    """A project folder: `project`, or the environment variable REFINERY_PROJECT, read when it is opened.
+
+    A project whose store is on S3 reaches it as its refinery.yaml says. Where a deployment has a
+    `dagster_aws.s3.S3Resource` of its own (endpoint, region, profile or keys from `dg.EnvVar`, number of attempts), give
+    it as `s3`: its client is then used for the store as it is, and refinery.yaml says only which bucket and prefix.
+    """
 
     project: str | None = None
+    s3: S3Resource | None = None
 
     def open(self) -> Refinery:
         """The project, opened now: what refinery.yaml says at this moment holds. ConfigError when none is named."""
@@ -59,7 +66,7 @@ class RefineryResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "`make up PROJECT=DIR`.",
                 kind="no_project",
             )
-        return Refinery.open(Path(folder))
+        return Refinery.open(Path(folder), s3=self.s3.get_client() if self.s3 else None)
 
     def progress(self, title: str) -> Progress:
         """Where a piece of long work reports that it moves."""

@@ -6,6 +6,8 @@ import functools
 import multiprocessing
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,33 @@ def test_racing_writers_lose_and_double_nothing(opener: Callable[[], ObjectStore
     seen = [(e.actor.name, e.sample_id) for e in ledger.events()]
     assert sorted(seen) == sorted((f"writer-{w}", sample(n)) for w in range(3) for n in range(10))
     assert ledger.verify() == 30
+
+
+def _write_until_killed(opener: Callable[[], ObjectStore], told: Connection) -> None:
+    ledger = Ledger(opener())
+    for number in range(10_000):
+        [event] = ledger.append([flag(number)])
+        told.send(event)
+
+
+def test_what_a_killed_writer_was_told_stands_and_nothing_is_torn(opener: Callable[[], ObjectStore]) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    writer = context.Process(target=_write_until_killed, args=(opener, theirs))
+    writer.start()
+    theirs.close()
+    acknowledged = [ours.recv() for _ in range(20)]
+    writer.kill()
+    writer.join()
+    with suppress(EOFError):
+        while True:
+            acknowledged.append(ours.recv())
+    ours.close()
+    events = list(Ledger(opener()).events())
+    assert events[: len(acknowledged)] == acknowledged
+    assert len(events) <= len(acknowledged) + 1, "at most one was written and not told"
+    Ledger(opener()).append([flag(0)])
+    assert Ledger(opener()).verify() == len(events) + 1
 
 
 actions = st.lists(
