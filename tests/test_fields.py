@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from refinery.batches import Batches
 from refinery.digests import digest
 from refinery.errors import InputError
 from refinery.fields import MAX_ATTRIBUTES, MAX_TEXT_BYTES, Field, Fields, FieldType, coerce
 from refinery.index.rows import conform
+from refinery.ingest import ingest
+from refinery.ledger import Actor, ActorKind, Event, EventType
+from refinery.project import Refinery
+from refinery.sources import open_source
 from refinery.sources.sidecars import Metadata
+from refinery.store.local import LocalStore
 
 LONGEST = "é" * (MAX_TEXT_BYTES // 2)
 FIELDS = Fields(
@@ -81,3 +91,40 @@ def test_there_is_room_for_so_many_attributes_and_no_more() -> None:
     with pytest.raises(InputError, match="500 attributes are registered") as refused:
         Fields([*almost, Field("last", FieldType.STRING)]).check_room()
     assert refused.value.kind == "too_many_attributes"
+
+
+def test_what_is_too_long_to_index_is_accounted_for_at_ingest(tmp_path: Path, store: LocalStore) -> None:
+    tar = tmp_path / "long.tar"
+    with tarfile.open(tar, "w", format=tarfile.GNU_FORMAT) as archive:
+        for name, data in {
+            "a.jpg": b"image",
+            "a.txt": (LONGEST + "x").encode(),
+            "é" * 6000 + ".jpg": b"other",
+            "é" * 6000 + ".json": b"{}",
+        }.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    source = open_source(tar, name="w", kind="webdataset")
+    (report,) = ingest(store, FIELDS, source, batch_size=10, max_bytes=1 << 20).batches
+    assert (report.entries, report.origins, len(report.unreadable)) == (2, 1, 2)
+    assert [one.reason for one in report.unreadable] == ["uri_too_long", "sample_unreadable"]
+    assert "at most 32,000" in report.unreadable[0].detail
+    assert [(one.key, one.why) for one in report.aside] == [("caption", "bad_value")]
+    (row,) = Batches(store).origins().to_pylist()
+    assert row["attributes"] == "{}"
+    assert json.loads(row["extras"]) == {"caption": LONGEST + "x"}
+
+
+def test_a_project_registers_attributes_while_there_is_room(tmp_path: Path) -> None:
+    project = Refinery.create(tmp_path / "project", "embedder: {kind: efficientnet_lite0}\n")
+    actor = Actor(ActorKind.PERSON, "ann")
+    there = len(project.fields.attributes)
+    project.ledger.append(
+        Event(EventType.FIELD, actor, kind=f"a{i}", value={"type": "string"})
+        for i in range(there, MAX_ATTRIBUTES)
+    )
+    with pytest.raises(InputError, match="500 attributes are registered"):
+        project.register_field(Field("more", FieldType.STRING), actor)
+    project.register_field(Field("a499", FieldType.STRING, "described"), actor)
+    assert len(project.fields.attributes) == MAX_ATTRIBUTES

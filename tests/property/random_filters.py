@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,23 +97,16 @@ operators: st.SearchStrategy[Operator] = st.sampled_from(["=", "!=", "<", "<=", 
 
 
 @st.composite
-def atoms(draw: st.DrawFn) -> Node:
+def atoms(draw: st.DrawFn, seen: Mapping[str, list[Any]]) -> Node:
+    """A comparison; its literals are often among the values `seen` in the field."""
+
+    def literal(field: str) -> st.SearchStrategy[Any]:
+        drawn = VALUES[FIELDS[field].type]
+        return st.sampled_from(seen[field]) | drawn if seen.get(field) else drawn
+
     form = draw(
-        st.sampled_from(
-            [
-                "compare",
-                "one_of",
-                "between",
-                "null",
-                "like",
-                "matches",
-                "list",
-                "empty",
-                "constant",
-                "boolean",
-            ]
-        )
-    )
+        st.sampled_from(["compare", "compare", "one_of", "between", "null", "like", "matches", "list", "empty", "constant", "boolean"])
+    )  # fmt: skip
     if form == "constant":
         return Constant(draw(st.booleans()))
     if form == "boolean":
@@ -120,35 +114,48 @@ def atoms(draw: st.DrawFn) -> Node:
         return Compare(field, draw(st.sampled_from(["=", "!="])), draw(st.booleans()))
     if form in ("list", "empty"):
         field = draw(st.sampled_from(USED[FieldType.STRING_LIST]))
-        some = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+        some = draw(st.lists(literal(field), min_size=1, max_size=3, unique=True))
         return Contains(field, tuple(some)) if form == "list" else IsEmpty(field)
     if form == "matches":
-        found = words(draw(strings.filter(lambda text: bool(words(text)))))
-        return Matches("caption", found)
+        text = draw(literal("caption"))
+        return Matches("caption", words(text) or ("a",))
     if form == "like":
-        return Like(draw(st.sampled_from(["format", "in", "caption"])), draw(strings))
+        field = draw(st.sampled_from(["format", "in", "caption"]))
+        return Like(field, draw(literal(field) | patterns(literal(field))))
     kind = draw(st.sampled_from(SCALAR if form in ("null", "one_of") else ORDERED))
     field = draw(st.sampled_from(USED[kind]))
     if form == "null":
         return IsNull(field)
     if form == "compare":
-        return Compare(field, draw(operators), draw(VALUES[kind]))
+        return Compare(field, draw(operators), draw(literal(field)))
     if form == "between":
-        return Between(field, draw(VALUES[kind]), draw(VALUES[kind]))
-    several = draw(st.lists(VALUES[kind], min_size=2, max_size=4, unique=True))
+        return Between(field, draw(literal(field)), draw(literal(field)))
+    several = draw(st.lists(literal(field), min_size=2, max_size=4, unique=True))
     return OneOf(field, tuple(several))
 
 
-nodes = st.recursive(
-    atoms(),
-    lambda inner: st.one_of(
-        inner.map(negate),
-        st.lists(inner, min_size=1, max_size=4).map(all_of),
-        st.lists(inner, min_size=1, max_size=4).map(any_of),
-    ),
-    max_leaves=10,
-)
-filters = nodes.map(Filter)
+@st.composite
+def patterns(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    """A text with some characters replaced by wildcards, or escaped."""
+    forms = st.sampled_from(["{}", "{}", "_", "%", "\\{}", "%{}", "_{}"])
+    return "".join(draw(forms).format(character) for character in draw(texts))
+
+
+def filters_on(seen: Mapping[str, list[Any]]) -> st.SearchStrategy[Filter]:
+    """Filters of up to ten comparisons with the values `seen` by field, and others."""
+    nodes = st.recursive(
+        atoms(seen),
+        lambda inner: st.one_of(
+            inner.map(negate),
+            st.lists(inner, min_size=1, max_size=4).map(all_of),
+            st.lists(inner, min_size=1, max_size=4).map(any_of),
+        ),
+        max_leaves=10,
+    )
+    return nodes.map(Filter)
+
+
+filters = filters_on({})
 
 
 @st.composite
@@ -167,3 +174,17 @@ def documents(draw: st.DrawFn) -> pa.Table:
     return pa.table(
         {c.name: pa.array(columns.get(c.name, [None] * count), c.type) for c in schema}, schema=schema
     )
+
+
+@st.composite
+def documents_and_filters(draw: st.DrawFn) -> tuple[pa.Table, list[Filter]]:
+    """Documents, and filters that speak of their values."""
+    table = draw(documents())
+    seen: dict[str, list[Any]] = {}
+    for name in (name for names in USED.values() for name in names):
+        cells = table.column(name).to_pylist()
+        values = [item for cell in cells for item in (cell if isinstance(cell, list) else [cell])]
+        seen[name] = [
+            0.0 if value == 0 and isinstance(value, float) else value for value in values if value is not None
+        ]
+    return table, draw(st.lists(filters_on(seen), min_size=16, max_size=24))

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from opensearchpy import OpenSearch
 
 from refinery.config import OpenSearchSettings
@@ -24,7 +23,7 @@ from refinery.filter.parser import MAX_COMPARISONS, MAX_DEPTH
 from refinery.index.lancedb import LanceIndex
 from refinery.index.opensearch.mapping import mapping
 from refinery.index.rows import conform
-from tests.property.random_filters import FIELDS, documents, filters
+from tests.property.random_filters import FIELDS, documents_and_filters
 
 
 def source(document: dict[str, Any]) -> dict[str, Any]:
@@ -104,25 +103,22 @@ def agree(index: LanceIndex, server: Server, table: pa.Table, wanted: list[Filte
         assert on_server == by_arrow, one.text
 
 
-drawn = given(documents(), st.lists(filters, min_size=16, max_size=24))
-
-
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@drawn
+@given(documents_and_filters())
 def test_arrow_lancedb_and_opensearch_select_the_same_samples(
-    index: LanceIndex, server: Server, table: pa.Table, wanted: list[Filter]
+    index: LanceIndex, server: Server, case: tuple[pa.Table, list[Filter]]
 ) -> None:
-    agree(index, server, table, wanted)
+    agree(index, server, *case)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(3600)
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
-@drawn
+@given(documents_and_filters())
 def test_arrow_lancedb_and_opensearch_select_the_same_samples_again_and_again(
-    index: LanceIndex, server: Server, table: pa.Table, wanted: list[Filter]
+    index: LanceIndex, server: Server, case: tuple[pa.Table, list[Filter]]
 ) -> None:
-    agree(index, server, table, wanted)
+    agree(index, server, *case)
 
 
 def rows(**columns: list[Any]) -> pa.Table:
