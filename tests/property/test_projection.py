@@ -315,3 +315,36 @@ def test_an_older_write_that_lands_while_a_newer_projection_compares_is_put_righ
         quick.projector.project()
     assert quick.projector.is_current()
     assert plain.count(parse("has_flag('review')", project.fields)) == 0
+
+
+@pytest.mark.parametrize("work", sorted(WORK))
+def test_a_flag_projected_in_the_middle_of_any_projection_is_searchable_from_then_on(
+    open_index: Open, tmp_path: Path, work: str
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    project = Synthetic(store)
+    project.compute(project.land(samples_of(0)), samples_of(0))
+    project.replayer.replay(project.policy)
+    me, other = (Someone(store, open_index, tmp_path / "index") for _ in range(2))
+    plain = me.index
+    me.projector.project()
+    sample, moments = samples_of(0)[0].id, []
+    for call in CALLS:
+        for after in (False, True):
+
+            def act() -> None:
+                standing = project.ledger.view().flags(sample)
+                if standing:
+                    project.ledger.undo(standing, ANA)
+                else:
+                    project.ledger.append([Event(EventType.FLAG, ANA, sample_id=sample, kind="review")])
+                assert other.projector.follow_ledger() is not None
+
+            def check() -> None:
+                wanted = len(project.ledger.view().flags(sample))
+                assert other.index.count(parse("has_flag('review')", project.fields)) == wanted, moments
+
+            moments.append((call, after))
+            me.index = Meanwhile(plain, call, after, act, check)  # type: ignore[assignment]
+            WORK[work](me.projector)
+            check()
