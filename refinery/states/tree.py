@@ -59,15 +59,20 @@ class StateTrees:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self.io = TreeIO()
+        self._unwritten: list[tuple[Node, pa.Table]] = []
 
     def build(self, rows: pa.Table) -> Node:
         """The tree of exactly these rows (any order, distinct ids)."""
-        return self._write(sorted_rows([rows]), 0)
+        root = self._write(sorted_rows([rows]), 0)
+        self._write_leaves()
+        return root
 
     def apply(self, root: Node, upserts: pa.Table, deletes: Collection[str] = ()) -> Node:
         """`root` with rows replaced or added, and ids removed."""
         changed = sorted_rows([upserts])
-        return self._apply(root, changed, sorted(deletes))
+        after = self._apply(root, changed, sorted(deletes))
+        self._write_leaves()
+        return after
 
     def lookup(self, root: Node, sample_ids: Collection[str]) -> pa.Table:
         """The rows of those ids that are in the tree."""
@@ -149,6 +154,7 @@ class StateTrees:
             changed.append(after if after.count else None)
         count = sum(c.count for c in changed if c)
         if count <= LEAF_ROWS:
+            self._write_leaves()
             return self._write(sorted_rows([t for c in changed if c for t in self.leaves(c)]), node.depth)
         return self._write_node(changed, node.depth)
 
@@ -164,10 +170,19 @@ class StateTrees:
 
     def _write_leaf(self, rows: pa.Table, depth: int) -> Node:
         node = Node(_digest(rows), rows.num_rows, depth)
-        if node.count and not self._store.exists(_leaf_key(node)):
-            self._store.put_if_absent(_leaf_key(node), _leaf_bytes(rows))
-            self.io.written += 1
+        if node.count:
+            self._unwritten.append((node, rows))
         return node
+
+    def _write_leaves(self) -> None:
+        """Write the leaves that are due: a root is handed out when all below it is stored."""
+
+        def write(due: tuple[Node, pa.Table]) -> bool:
+            key = _leaf_key(due[0])
+            return not self._store.exists(key) and self._store.put_if_absent(key, _leaf_bytes(due[1]))
+
+        due, self._unwritten = self._unwritten, []
+        self.io.written += sum(each(self._store, write, due))
 
     def _write_node(self, children: list[Node | None], depth: int) -> Node:
         joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])

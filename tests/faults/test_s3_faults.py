@@ -228,6 +228,28 @@ def test_an_outcome_that_nobody_can_prove_is_unknown_and_the_next_try_settles_it
     assert not direct.exists("gone")
 
 
+def test_a_trail_that_no_longer_reaches_back_proves_nothing(
+    store: S3Store, direct: S3Store, proxy: S3Proxy
+) -> None:
+    for kind in ("lost", "reset"):
+        etag = direct.put_if_match(f"{kind}/k", b"one", None)
+        proxy.script(
+            Fault(kind, PUT, meanwhile=lambda key=f"{kind}/k": swap(direct, key, 20))  # type: ignore[misc]
+        )
+        with pytest.raises(TransientError) as caught:
+            store.put_if_match(f"{kind}/k", b"mine", etag)
+        assert caught.value.kind == "write_unknown"
+        proxy.calm()
+        assert direct.get(f"{kind}/k") == b"19"
+
+
+def swap(store: S3Store, key: str, times: int) -> None:
+    for turn in range(times):
+        found = store.get_with_etag(key)
+        assert found is not None
+        store.put_if_match(key, b"%d" % turn, found[1])
+
+
 def test_a_write_that_lands_after_it_was_given_up_was_called_unknown(
     s3_settings: S3StoreSettings, direct: S3Store, proxy: S3Proxy
 ) -> None:
