@@ -88,7 +88,7 @@ fn connect(settings: &Settings) -> Result<AmazonS3> {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&settings.bucket)
         .with_region(&settings.region)
-        .with_virtual_hosted_style_request(!settings.path_style)
+        .with_virtual_hosted_style_request(!by_path(settings))
         .with_client_options(options)
         .with_retry(retries(settings));
     if let Some(endpoint) = &settings.endpoint {
@@ -118,10 +118,15 @@ fn retries(settings: &Settings) -> RetryConfig {
     }
 }
 
+/// A name with dots is no host that a certificate covers.
+fn by_path(settings: &Settings) -> bool {
+    settings.path_style || settings.bucket.contains('.')
+}
+
 /// The endpoint as the client wants it: with the bucket as its host's first label unless the style is by path.
 fn address(endpoint: &str, settings: &Settings) -> String {
     match endpoint.split_once("://") {
-        Some((scheme, host)) if !settings.path_style => format!("{scheme}://{}.{host}", settings.bucket),
+        Some((scheme, host)) if !by_path(settings) => format!("{scheme}://{}.{host}", settings.bucket),
         _ => endpoint.to_owned(),
     }
 }
@@ -135,4 +140,31 @@ fn trusted() -> Result<Vec<Certificate>> {
     let text = std::fs::read(&file).map_err(|e| Error::Config(format!("AWS_CA_BUNDLE, {shown}: {e}")))?;
     Certificate::from_pem_bundle(&text)
         .map_err(|_| Error::Config(format!("AWS_CA_BUNDLE, {shown}: it holds no PEM certificates")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bucket_is_the_first_label_of_the_host_unless_the_style_is_by_path() {
+        let mut settings = Settings::example();
+        assert_eq!(address("https://host:1/x", &settings), "https://host:1/x");
+        settings.path_style = false;
+        assert_eq!(address("https://host:1/x", &settings), "https://b.host:1/x");
+        settings.bucket = "a.b".into();
+        assert_eq!(address("https://host:1/x", &settings), "https://host:1/x");
+    }
+
+    #[test]
+    fn a_client_is_kept_for_its_credentials_and_the_oldest_goes_first() {
+        let network = network().expect("a network");
+        let with = |key: usize| Settings { secret_key: Some(key.to_string()), ..Settings::example() };
+        let client = |key| network.client(with(key)).expect("a client");
+        let first = client(0);
+        assert!(Arc::ptr_eq(&first, &client(0)));
+        assert!(!Arc::ptr_eq(&first, &client(1)));
+        (2..=CLIENTS).for_each(|key| drop(client(key)));
+        assert!(!Arc::ptr_eq(&first, &client(0)));
+    }
 }

@@ -103,29 +103,18 @@ fn redacted(settings: &Settings, text: String) -> String {
 mod tests {
     use super::*;
 
-    fn settings() -> Settings {
-        Settings {
-            bucket: "b".into(),
-            region: "us-east-1".into(),
-            endpoint: Some("http://host".into()),
-            path_style: true,
-            access_key: Some("AKID".into()),
-            secret_key: Some("canary-key".into()),
-            session_token: Some("canary-token".into()),
-            timeout: 30,
-            attempts: 5,
-        }
-    }
-
     #[test]
     fn a_reply_is_told_by_its_code_and_never_quoted() {
         let body = "Server returned non-2xx status code: 403 Forbidden: <Error><Code>InvalidAccessKeyId</Code>\
                     <AWSAccessKeyId>AKID</AWSAccessKeyId></Error>";
         let denied = Cause::PermissionDenied { path: "k".into(), source: body.into() };
-        assert_eq!(explain(&settings(), &denied), "http://host refused the credentials (InvalidAccessKeyId)");
+        assert_eq!(
+            explain(&Settings::example(), &denied),
+            "http://host refused the credentials (InvalidAccessKeyId)"
+        );
         let busy = "Server returned non-2xx status code: 503 Service Unavailable: <Code>SlowDown</Code>";
         let busy = Cause::Generic { store: "S3", source: busy.into() };
-        assert_eq!(explain(&settings(), &busy), "http://host answered 503 (SlowDown)");
+        assert_eq!(explain(&Settings::example(), &busy), "http://host answered 503 (SlowDown)");
     }
 
     #[test]
@@ -139,6 +128,6 @@ mod tests {
     #[test]
     fn what_is_secret_is_blotted_out_wherever_it_came_from() {
         let odd = Cause::Generic { store: "S3", source: "no canary-key, no canary-token".into() };
-        assert_eq!(explain(&settings(), &odd), "no ***, no ***");
+        assert_eq!(explain(&Settings::example(), &odd), "no ***, no ***");
     }
 }

@@ -114,7 +114,23 @@ fn path(key: &str) -> Option<Path> {
 
 #[cfg(test)]
 mod tests {
-    use super::path;
+    use super::{Settings, path};
+
+    impl Settings {
+        pub fn example() -> Self {
+            Settings {
+                bucket: "b".into(),
+                region: "us-east-1".into(),
+                endpoint: Some("http://host".into()),
+                path_style: true,
+                access_key: Some("AKID".into()),
+                secret_key: Some("canary-key".into()),
+                session_token: Some("canary-token".into()),
+                timeout: 30,
+                attempts: 5,
+            }
+        }
+    }
 
     #[test]
     fn a_key_is_addressed_as_it_is_or_not_at_all() {
