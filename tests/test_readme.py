@@ -17,6 +17,7 @@ from refinery.corpus import CorpusReport
 from refinery.digests import canonical_json, digest, digest_json
 from refinery.states.merkle import set_digest
 from refinery.states.rows import row_digests, rows_table
+from tests.servers import S3Server
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,16 +54,34 @@ def test_every_block_is_run_or_is_a_make_target() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_command_of_the_readme_works_in_order(corpus: CorpusReport, tmp_path: Path) -> None:
+def test_every_command_of_the_readme_works_in_order(
+    corpus: CorpusReport, tmp_path: Path, s3_server: S3Server, opensearch_url: str, bucket: str
+) -> None:
     installed = Path(sys.prefix) / "bin" / "refinery"
     if not installed.exists():
         pytest.skip("refinery is not installed in this environment: `make build` installs it")
+    from opensearchpy import OpenSearch
+
+    servers = {
+        "BUCKET": bucket,
+        "S3_URL": s3_server.endpoint,
+        "OPENSEARCH_URL": opensearch_url,
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+    }
+    OpenSearch(opensearch_url).indices.delete(index="on-servers.*")
     (tmp_path / ".venv").symlink_to(sys.prefix)
     shutil.copytree(corpus.folder, tmp_path / "home" / "Pictures")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-x", "-c", "".join(script())],
         cwd=tmp_path,
-        env={**os.environ, "HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
+        env={
+            **os.environ,
+            **servers,
+            "HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": "",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -70,9 +89,10 @@ def test_every_command_of_the_readme_works_in_order(corpus: CorpusReport, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout
     roots = re.findall(r"^root ([0-9a-f]{64})  \(", said, re.MULTILINE)
-    first, flagged, undone, reviewed, flagged_again = roots
+    first, flagged, undone, reviewed, flagged_again, on_servers = roots
     assert first == undone == reviewed, "undo brings back the former root, and a review holds nothing"
     assert flagged == flagged_again != first
+    assert on_servers == first, "servers change nothing of what a project comes to"
     assert "flag reject by person" in said
     assert "train@1 → train@2  0 added, 1 removed, 0 changed" in said
     assert "bytes, untouched" in said

@@ -14,6 +14,9 @@ from refinery.cli.session import Json, Session, start
 from refinery.errors import ConfigError, CorruptionError, RefineryError, TransientError
 
 app = typer.Typer()
+_PROBED = 20
+_NEIGHBOURS = 10
+_GOOD_RECALL = 0.95
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def _examine(session: Session) -> Iterator[Finding]:
         ("embedder", _embedder, "see `embedder:` in refinery.yaml"),
         ("code location", _code_location, "see `code_location:` in refinery.yaml"),
         ("index", _index, "`refinery rebuild-index` makes it again from the store"),
+        ("recall", _recall, "raise `ef_search` of the index in refinery.yaml, or search with --exact"),
     ]
     for name, look, fix in checks:
         yield _check(name, lambda look=look: look(session), fix)  # type: ignore[misc]
@@ -152,6 +156,21 @@ def _index(session: Session) -> Finding | str:
     if found == truth:
         return f"{len(found):,} documents, all as the store says"
     return Finding("index", "attention", text, "`refinery run`, or `refinery rebuild-index`")
+
+
+def _recall(session: Session) -> Finding | str:
+    """Compare the index's similarity search with brute force, on its own vectors."""
+    from refinery.index.probe import recall
+
+    project, parts = session.project, []
+    for space in project.settings.spaces if project.has_index else ():
+        if (found := recall(project.index, _PROBED, _NEIGHBOURS, space)) is not None:
+            parts.append((found, f"{found:.1%} of the {_NEIGHBOURS} most similar found in the space {space}"))
+    text = "; ".join(part for _, part in parts) or "no two vectors to compare yet"
+    if any(found < _GOOD_RECALL for found, _ in parts):
+        fix = "raise `ef_search` of the index in refinery.yaml, or search with --exact"
+        return Finding("recall", "attention", text, fix)
+    return text
 
 
 def _lines(findings: list[Finding]) -> Iterator[Line]:
