@@ -102,11 +102,13 @@ def _histogram(ask: _Asker, field: Field, size: int) -> Aggregate:
 
 
 def _dates(ask: _Asker, size: int) -> Aggregate:
-    def units(unit: str) -> dict[str, Any]:
-        start = {"field": f"{ask.name}.date", "calendar_interval": unit, "order": "desc"}
-        return {"composite": {"size": size + 1, "sources": [{"start": {"date_histogram": start}}]}}
+    def starts(unit: str) -> dict[str, Any]:
+        # in ascending order, the only one that OpenSearch cuts off at the right end
+        start = {"field": f"{ask.name}.date", "calendar_interval": unit}
+        most = _PER_PAGE if unit == "year" else size + 1
+        return {"composite": {"size": most, "sources": [{"start": {"date_histogram": start}}]}}
 
-    found = ask(total={"value_count": {"field": ask.name}}, **{unit: units(unit) for unit in _UNITS})
+    found = ask(total={"value_count": {"field": ask.name}}, **{unit: starts(unit) for unit in _UNITS})
     if not found:
         return Aggregate()
     for unit in _UNITS:
@@ -114,7 +116,7 @@ def _dates(ask: _Asker, size: int) -> Aggregate:
         if len(counts) <= size:
             break
     shown = []
-    for bucket in reversed(counts[:size]):
+    for bucket in counts[-size:]:
         start = _EPOCH + timedelta(milliseconds=bucket["key"]["start"])
         shown.append(Bucket(start, bucket["doc_count"], following(start, unit)))
     other = int(found["total"]["value"]) - sum(bucket.count for bucket in shown)

@@ -25,7 +25,7 @@ _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
 _ANY_STATUS = range(100, 600)
 _BUSY = (429, 500, 502, 503, 504)
-_TOO_MANY = ("too_many_clauses", "too_many_nested_clauses", "max_clause")
+_TOO_MANY = ("too_many_clauses", "too_many_nested_clauses", "maxClauseCount")
 
 
 class Refused(ConfigError):
@@ -76,13 +76,13 @@ class Client:
         )
         return self._patiently(lambda: self._once(method, path, data, params))
 
-    def searches(self, index: str, bodies: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """The replies to several searches sent as one request; errors as `request`."""
-        head = orjson.dumps({"index": index, "allow_partial_search_results": False})
-        lines = [
-            part for b in bodies for part in (head, orjson.dumps(b, option=orjson.OPT_SERIALIZE_NUMPY), b"")
-        ]
-        data = b"\n".join(part for part in lines if part) + b"\n"
+    def searches(self, index: str, bodies: Sequence[Mapping[str, Any]], **params: Any) -> list[Any]:
+        """The replies to several searches sent as one request, each with `params`; errors as `request`."""
+        head = orjson.dumps({"index": index, "allow_partial_search_results": False, **params})
+        lines = (
+            part for body in bodies for part in (head, orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+        )
+        data = b"".join(line + b"\n" for line in lines)
 
         def once() -> list[Any]:
             replies: list[Any] = self._once("POST", "/_msearch", data, None)["responses"]

@@ -68,9 +68,12 @@ class Reader:
         self._check(reply)
         return reply
 
-    def searches(self, bodies: Sequence[Mapping[str, Any]]) -> list[Any] | None:
-        """The replies to several searches sent at once, None when there is no index."""
-        return self.trying(lambda: self.client.searches(self._alias, bodies))
+    def searches(self, bodies: Sequence[Mapping[str, Any]], **params: Any) -> list[Any]:
+        """The replies to several searches sent at once, none when there is no index."""
+        replies = self.trying(lambda: self.client.searches(self._alias, bodies, **params)) or []
+        for reply in replies:
+            self._check(reply)
+        return replies
 
     def trying(self, ask: Callable[[], T]) -> T | None:
         """What `ask` returns, asked again when the index was replaced meanwhile; None when there is no index."""

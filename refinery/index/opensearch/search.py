@@ -142,8 +142,8 @@ class Searcher:
                 self._graph(query.filter, nearest.space, vector, WINDOW), nearest.space, vector
             ),
         }
-        replies = self._reader.searches([words, exact if nearest.exact else near])
-        rankings = [[hit["sort"][1] for hit in reply["hits"]["hits"]] for reply in replies or ()]
+        replies = self._reader.searches([words, exact if nearest.exact else near], **self._scoring(text))
+        rankings = [[hit["sort"][1] for hit in reply["hits"]["hits"]] for reply in replies]
         if rankings and not nearest.exact and len(rankings[1]) < WINDOW:
             rankings[1] = [hit["sort"][1] for hit in self._hits(exact)]
         shown = fuse(*rankings)[start : start + query.limit + 1]
