@@ -7,6 +7,9 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 # what make demo makes and make up shows
 PROJECT ?= demo
+# where make demo and make up keep objects and index: embedded (folders of PROJECT) or real (S3 and OpenSearch, as the
+# project PROJECT-real, whose servers start with the command, end with it, and keep their data in PROJECT-real/.servers)
+BACKEND := embedded
 # worker processes of pytest; 0 runs everything in one
 WORKERS ?= 2
 # pytest arguments, for example: make test ARGS="-k search"
@@ -14,20 +17,27 @@ ARGS ?=
 
 # OpenSearch and S3 for one command, thrown away afterwards
 SERVERS := $(PY) -m deploy.services run
+ifeq ($(BACKEND),real)
+SUFFIX := -real
+BESIDE := $(SERVERS) --data $(PROJECT)-real/.servers --
+SETUP_BACKEND := servers
+else ifneq ($(BACKEND),embedded)
+$(error BACKEND is embedded or real, not '$(BACKEND)')
+endif
 QUIETLY := . deploy/lib.sh; quietly
 # overflow and debug assertions for our crate only: its dependencies stay those that the build compiled
 CARGO_CHECKED := --release --config profile.release.package.datago.overflow-checks=true \
 	--config profile.release.package.datago.debug-assertions=true
 
 help: ## list these targets
-	@echo 'make TARGET [PROJECT=demo] [WORKERS=2] [ARGS=…] [V=1 shows the output of every part]'
+	@echo 'make TARGET [PROJECT=demo] [BACKEND=embedded|real] [WORKERS=2] [ARGS=…] [V=1 shows the output of every part]'
 	@echo
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
 
 demo: ## real photographs from raw to training shards in ./demo; a second run recomputes nothing
-	@deploy/setup.sh pictures
+	@deploy/setup.sh pictures $(SETUP_BACKEND)
 	@deploy/build.sh
-	@$(PY) -m assets.demo --project $(PROJECT)
+	@$(BESIDE) $(PY) -m assets.demo --project $(PROJECT)$(SUFFIX) --backend $(BACKEND)
 
 test: ## everything a change must pass: check, cargo test, pytest beside real servers (without the heavy marks)
 	@deploy/setup.sh test servers
@@ -52,9 +62,9 @@ nightly: ## the long tests (heavy marks), then the quick ones
 	@$(MAKE) test
 
 up: ## the Dagster UI with its daemon on this machine, for PROJECT
-	@deploy/setup.sh
+	@deploy/setup.sh $(SETUP_BACKEND)
 	@deploy/build.sh
-	@$(PY) -m assets.up --project $(PROJECT)
+	@$(BESIDE) $(PY) -m assets.up --project $(PROJECT) --backend $(BACKEND)
 
 setup: ## system packages (as root) and .venv as requirements.lock says
 	@deploy/setup.sh
@@ -67,8 +77,8 @@ lock: ## resolve pyproject.toml anew into requirements.lock
 	@. deploy/lib.sh; find_uv; quietly 'resolving requirements.lock' "$$uv" pip compile pyproject.toml --all-extras \
 		--generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --upgrade -o requirements.lock
 
-clean: ## remove .venv, what was built and ./demo; caches outside the checkout stay
-	@rm -rf .venv demo build dist datago/_core*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove .venv, what was built, ./demo and ./demo-real; caches outside the checkout stay
+	@rm -rf .venv demo demo-real build dist datago/_core*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- parts

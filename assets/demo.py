@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from assets.run import RunReport, run
-from refinery.config import FILE_NAME
+from assets.twin import sections
+from refinery.config import FILE_NAME, LocalStoreSettings
 from refinery.contact_sheet import draw_contact_sheet
 from refinery.corpus import build_corpus
 from refinery.digests import digest
@@ -49,6 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--project", type=Path, default=Path("demo"))
     parser.add_argument("--size", choices=("small", "full"), default="full")
+    parser.add_argument(
+        "--backend", choices=("embedded", "real"), default="embedded", help="real: S3 and OpenSearch"
+    )
     options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     home = options.project.absolute()
@@ -57,7 +63,12 @@ def main() -> None:
     console.print(
         f"{len(corpus.files)} files of real photographs and honest derived cases in {escape(str(home / 'pictures'))}"
     )
-    project = Refinery.open(home) if (home / FILE_NAME).exists() else Refinery.create(home, CONFIG)
+    if (home / FILE_NAME).exists():
+        project = Refinery.open(home)
+    elif options.backend == "embedded":
+        project = Refinery.create(home, CONFIG)
+    else:
+        project = Refinery.create(home, CONFIG + yaml.safe_dump(sections(home, os.environ), sort_keys=False))
     before = _read(home / "summary.json")
     source = open_source(home / "pictures", name="photographs", kind="folder")
     stage(project.store, project.fields, source, batch_size=project.settings.batch_size)
@@ -172,7 +183,8 @@ def _print(
         "snapshot diff demo@1 demo@2",
     ):
         console.print(f"try       .venv/bin/refinery --project {escape(_relative(project.path))} {command}")
-    console.print("see       make up      (the Dagster UI of this project)")
+    backend = "" if isinstance(project.settings.store, LocalStoreSettings) else " BACKEND=real"
+    console.print(f"see       make up{backend}      (the Dagster UI of this project)")
 
 
 def _relative(path: Path) -> str:

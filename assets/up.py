@@ -15,7 +15,9 @@ import dagster as dg
 
 from assets.instance import dagster_home, end_abandoned_runs
 from assets.partitions import know_partitions
-from refinery.errors import RefineryError
+from assets.twin import make_twin
+from refinery.config import FILE_NAME
+from refinery.errors import InputError, RefineryError
 from refinery.project import Refinery
 from resources.refinery import PROJECT_VARIABLE
 
@@ -28,19 +30,34 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m assets.up", description=__doc__)
     parser.add_argument("--project", type=Path, default=Path("demo"), help="a folder with refinery.yaml")
     parser.add_argument("--port", type=int, default=3000)
+    parser.add_argument(
+        "--backend",
+        choices=("embedded", "real"),
+        default="embedded",
+        help="real: DIR-real, on S3 and OpenSearch",
+    )
     options = parser.parse_args(argv)
-    folder = options.project
-    if not folder.is_dir():
-        print(
-            f"There is no folder {folder}: `make demo` makes one, or `refinery init {folder}`.",
-            file=sys.stderr,
-        )
-        return 3
     try:
-        return serve(Refinery.open(folder), options.port)
+        return serve(_open(options.project.absolute(), options.backend), options.port)
     except RefineryError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+
+
+def _open(folder: Path, backend: str) -> Refinery:
+    """The project in `folder`; with the backend `real`, the one in `folder`-real, made from it when there is none."""
+    home = folder if backend == "embedded" else folder.with_name(f"{folder.name}-real")
+    if (home / FILE_NAME).exists():
+        return Refinery.open(home)
+    if not folder.is_dir():
+        raise InputError(
+            f"There is no folder {folder}: `make demo` makes one, or `refinery init {folder}`.",
+            kind="no_project",
+        )
+    if home == folder:
+        return Refinery.open(folder)
+    print(f"Copying {folder} to the servers, as {home} …", flush=True)
+    return make_twin(folder, home, os.environ)
 
 
 def serve(project: Refinery, port: int) -> int:

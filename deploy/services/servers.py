@@ -39,6 +39,7 @@ class Servers:
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / _ENVIRONMENT
         if not kept.exists():
+            (folder / ".gitignore").write_text("*\n", encoding="utf-8")
             _write_private(kept, _fresh_environment())
         found = dict(
             line.split("=", 1) for line in kept.read_text(encoding="utf-8").splitlines() if "=" in line
