@@ -80,11 +80,16 @@ class LanceIndex:
 
     def query(self, query: Query) -> Page:
         table = self._table()
-        ids, marks, scores = ordered(table, self._fields, query)
-        shown = ids[: query.limit]
-        cursor = encode_cursor(query, marks[len(shown) - 1]) if len(ids) > len(shown) else None
-        documents = _rows(table, shown, query.columns)
-        return Page(documents, tuple(scores[: len(shown)]) if scores is not None else None, cursor)
+        columns = _columns(table, query.columns)
+        found = ordered(table, self._fields, query, columns)
+        shown = found.ids[: query.limit]
+        cursor = encode_cursor(query, found.marks[len(shown) - 1]) if len(found.ids) > len(shown) else None
+        if found.rows is None:
+            documents = _rows(table, shown, columns)
+        else:
+            documents = found.rows.slice(0, len(shown)).select(columns)
+        scores = None if found.scores is None else tuple(found.scores[: len(shown)])
+        return Page(documents, scores, cursor)
 
     def aggregate(
         self, field: str, kind: AggregateKind | None = None, filter: Filter | None = None, size: int = 20

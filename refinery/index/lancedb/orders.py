@@ -1,8 +1,9 @@
-"""The orders of a query on one LanceDB table: each gives up to limit + 1 sample ids, marks, and scores if it has them."""
+"""The orders of a query on one LanceDB table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,29 +26,41 @@ from refinery.index.order import (
     sort_field,
 )
 
-Found = tuple[list[str], list[Mark], list[float] | None]
-_Fetch = Callable[[int], tuple[npt.NDArray[Any], npt.NDArray[np.str_]]]
+_Fetch = Callable[[int], tuple[npt.NDArray[Any], npt.NDArray[np.str_], pa.Table]]
+"""The keys, ids and rows of the n samples of least key."""
 
 
-def ordered(table: Any, fields: Fields, query: Query) -> Found:
-    """The samples that the query's page begins with, and one more when there is one."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Up to limit + 1 samples in order: ids, marks, scores if the order has them, and their rows if those came along."""
+
+    ids: list[str]
+    marks: list[Mark]
+    scores: list[float] | None = None
+    rows: pa.Table | None = None
+
+
+def ordered(table: Any, fields: Fields, query: Query, columns: Sequence[str]) -> Found:
+    """The samples that the query's page begins with, and one more when there is one; `columns` are worth reading along."""
     if query.nearest is not None and query.text is not None:
         return _by_both(table, fields, query, query.nearest, query.text)
-    if query.nearest is not None:
-        ids, marks = _best(
-            _similar(table, query.filter, query.nearest), decode_cursor(query, (float, int)), query.limit
-        )
-        return ids, marks, [1.0 - mark.key for mark in marks]
-    if query.text is not None:
-        fetch = _matching(table, fields, query.filter, query.text)
-        ids, marks = _best(fetch, decode_cursor(query, (float, int)), query.limit)
-        return ids, marks, [-mark.key for mark in marks]
     if query.seed is not None:
         return _by_chance(table, query, query.seed)
-    return _by_field(table, fields, query)
+    if query.nearest is None and query.text is None:
+        return _by_field(table, fields, query, columns)
+    mark = decode_cursor(query, (float, int))
+    along = columns if mark is None else ()  # a later page reads what came before it, too
+    if query.nearest is not None:
+        found = _best(_similar(table, query.filter, query.nearest, along), mark, query.limit)
+        scores = [1.0 - m.key for m in found.marks]
+    else:
+        fetch = _matching(table, fields, query.filter, query.text or "", along)
+        found = _best(fetch, mark, query.limit)
+        scores = [-m.key for m in found.marks]
+    return replace(found, scores=scores, rows=found.rows if along else None)
 
 
-def _by_field(table: Any, fields: Fields, query: Query) -> Found:
+def _by_field(table: Any, fields: Fields, query: Query, columns: Sequence[str]) -> Found:
     from lancedb.query import ColumnOrdering
 
     sort = query.sort or ID
@@ -55,11 +68,12 @@ def _by_field(table: Any, fields: Fields, query: Query) -> Found:
     orders = [ColumnOrdering(column_name=sort.field, ascending=not sort.descending, nulls_first=False)]
     if sort.field != ID.field:
         orders.append(ColumnOrdering(column_name=ID.field, ascending=True, nulls_first=False))
-    search = table.search().order_by(orders).select(list({ID.field: 0, sort.field: 0}))
+    search = table.search().order_by(orders).select(list(dict.fromkeys([ID.field, sort.field, *columns])))
     found = _filtered(search, conjunction([query.filter, later])).limit(query.limit + 1).to_arrow()
     ids = found.column("sample_id").to_pylist()
     keys = found.column(sort.field).to_pylist()
-    return ids, [Mark(k, i, seen + n + 1) for n, (k, i) in enumerate(zip(keys, ids, strict=True))], None
+    marks = [Mark(k, i, seen + n + 1) for n, (k, i) in enumerate(zip(keys, ids, strict=True))]
+    return Found(ids, marks, rows=found)
 
 
 def _by_chance(table: Any, query: Query, seed: int) -> Found:
@@ -68,13 +82,13 @@ def _by_chance(table: Any, query: Query, seed: int) -> Found:
     ids = np.array(scan(table, ["sample_id"], where).column("sample_id").to_pylist(), np.str_)
     keys = random_keys(seed, ids.tolist())
     rows = rows_after(keys, ids, mark)[: query.limit + 1]
-    return ids[rows].tolist(), _marks(keys[rows], ids[rows], mark), None
+    return Found(ids[rows].tolist(), _marks(keys[rows], ids[rows], mark))
 
 
 def _by_both(table: Any, fields: Fields, query: Query, nearest: Nearest, text: str) -> Found:
     mark = decode_cursor(query, (float, int))
     rankings = [
-        _best(fetch, None, WINDOW)[0]
+        _best(fetch, None, WINDOW).ids
         for fetch in (
             _matching(table, fields, query.filter, text),
             _similar(table, query.filter, nearest),
@@ -83,10 +97,10 @@ def _by_both(table: Any, fields: Fields, query: Query, nearest: Nearest, text: s
     start = mark.seen if mark else 0
     shown = fuse(*rankings)[start : start + query.limit + 1]
     marks = [Mark(score, i, start + n + 1) for n, (i, score) in enumerate(shown)]
-    return [i for i, _ in shown], marks, [score for _, score in shown]
+    return Found([i for i, _ in shown], marks, [score for _, score in shown])
 
 
-def _similar(table: Any, filter: Filter | None, nearest: Nearest) -> _Fetch:
+def _similar(table: Any, filter: Filter | None, nearest: Nearest, columns: Sequence[str] = ()) -> _Fetch:
     """The samples least far from a vector, with their cosine distance; always exactly."""
     column = VECTOR + nearest.space
     spaces = [name.removeprefix(VECTOR) for name in table.schema.names if name.startswith(VECTOR)]
@@ -98,28 +112,31 @@ def _similar(table: Any, filter: Filter | None, nearest: Nearest) -> _Fetch:
         )
     vector = check_vector(nearest, table.schema.field(column).type.list_size)
 
-    def fetch(size: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_]]:
+    def fetch(size: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_], pa.Table]:
         search = table.search(vector, vector_column_name=column).distance_type("cosine")
         search = _filtered(search.bypass_vector_index(), filter)
-        return _numpy(search.select(["sample_id", "_distance"]).limit(size).to_arrow(), "_distance")
+        rows = search.select(_with("_distance", columns)).limit(size).to_arrow()
+        return rows.column("_distance").to_numpy(), _ids(rows), rows
 
     return fetch
 
 
-def _matching(table: Any, fields: Fields, filter: Filter | None, text: str) -> _Fetch:
+def _matching(
+    table: Any, fields: Fields, filter: Filter | None, text: str, columns: Sequence[str] = ()
+) -> _Fetch:
     """The samples that match any word of a text, with their BM25 score negated."""
     from lancedb.query import MultiMatchQuery
 
-    columns = text_fields(fields)
-    if not columns:
+    searched = text_fields(fields)
+    if not searched:
         raise InputError(
             "There is no text field to search: register one first, such as a caption.", kind="no_text_field"
         )
 
-    def fetch(size: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_]]:
-        search = _filtered(table.search(MultiMatchQuery(text, columns)), filter)
-        keys, ids = _numpy(search.select(["sample_id", "_score"]).limit(size).to_arrow(), "_score")
-        return -keys, ids
+    def fetch(size: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_], pa.Table]:
+        search = _filtered(table.search(MultiMatchQuery(text, searched)), filter)
+        rows = search.select(_with("_score", columns)).limit(size).to_arrow()
+        return -rows.column("_score").to_numpy(), _ids(rows), rows
 
     return fetch
 
@@ -135,17 +152,17 @@ def scan(table: Any, columns: list[str], where: str | None = None) -> pa.Table:
     return (search.where(where) if where else search).to_arrow()
 
 
-def _best(fetch: _Fetch, mark: Mark | None, limit: int) -> tuple[list[str], list[Mark]]:
+def _best(fetch: _Fetch, mark: Mark | None, limit: int) -> Found:
     """Up to limit + 1 of what `fetch(n)`, the n samples of least key, has after `mark`: ties in order of sample id.
 
     The backend cuts ties anywhere, so more is fetched until the last key fetched is greater than any that is shown.
     """
     size = (mark.seen if mark else 0) + limit + 2
     while True:
-        keys, ids = fetch(size)
+        keys, ids, along = fetch(size)
         rows = rows_after(keys, ids, mark)[: limit + 1]
         if len(keys) < size or (len(rows) > limit and keys[rows[-1]] < keys.max()):
-            return ids[rows].tolist(), _marks(keys[rows], ids[rows], mark)
+            return Found(ids[rows].tolist(), _marks(keys[rows], ids[rows], mark), rows=along.take(rows))
         size *= 4
 
 
@@ -156,8 +173,12 @@ def _marks(keys: npt.NDArray[Any], ids: npt.NDArray[np.str_], mark: Mark | None)
     ]
 
 
-def _numpy(found: pa.Table, key: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_]]:
-    return found.column(key).to_numpy(), np.array(found.column("sample_id").to_pylist(), np.str_)
+def _with(key: str, columns: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(["sample_id", key, *columns]))
+
+
+def _ids(rows: pa.Table) -> npt.NDArray[np.str_]:
+    return np.array(rows.column("sample_id").to_pylist(), np.str_)
 
 
 def _filtered(search: Any, filter: Filter | None) -> Any:
