@@ -64,7 +64,7 @@ def search(index: SampleIndex, fields: Fields, request: SearchRequest) -> Search
         cursor=request.cursor,
     )
     page = index.query(query)
-    documents = page.documents.to_pylist()
+    documents = page.rows()
     scores = page.scores or (None,) * len(documents)
     hits = tuple(Hit(d["sample_id"], score, d) for d, score in zip(documents, scores, strict=True))
     return SearchResult(hits, page.cursor, checked)

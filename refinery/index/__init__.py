@@ -6,9 +6,10 @@ A document table has the columns of `Fields.schema()`, `doc_digest` (string), an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -75,16 +76,27 @@ class Query:
             raise InputError(f"The limit is {self.limit}; it must be 1 to {MAX_LIMIT}.", kind="bad_query")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Page:
     """One page of a query: `documents` in order, a score for each when the order has scores, and where to go on.
 
     Scores: cosine similarity of `nearest`, BM25 of `text`, fused ranks of both. `cursor` is None on the last page.
+    `read` makes the table of documents; `read_rows` their rows, where a backend has them without a table.
     """
 
-    documents: pa.Table
     scores: tuple[float, ...] | None
     cursor: str | None
+    read: Callable[[], pa.Table]
+    read_rows: Callable[[], list[dict[str, Any]]] | None = None
+
+    @cached_property
+    def documents(self) -> pa.Table:
+        """The documents as a table."""
+        return self.read()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The documents as Python values by column: what `documents.to_pylist()` gives, the quickest way."""
+        return self.documents.to_pylist() if self.read_rows is None else self.read_rows()
 
 
 @dataclass(frozen=True, slots=True)

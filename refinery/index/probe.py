@@ -16,7 +16,7 @@ def recall(
     column = VECTOR + space
     page = index.query(Query(seed=seed, limit=sample, columns=("sample_id", column)))
     found = wanted = 0
-    for row in page.documents.to_pylist():
+    for row in page.rows():
         if row[column] is None:
             continue
         own, vector = row["sample_id"], tuple(row[column])
@@ -31,6 +31,6 @@ def recall(
 def _neighbours(index: SampleIndex, nearest: Nearest, own: str, k: int) -> dict[str, float]:
     """The k samples most similar to a vector but for its own, with their similarity."""
     page = index.query(Query(nearest=nearest, limit=k + 1, columns=("sample_id",)))
-    ids = page.documents.column("sample_id").to_pylist()
+    ids = (row["sample_id"] for row in page.rows())
     pairs = [(i, score) for i, score in zip(ids, page.scores or (), strict=True) if i != own]
     return dict(pairs[:k])

@@ -258,3 +258,15 @@ def test_an_approximate_search_and_an_exact_one_are_two_queries(index: SampleInd
         index.query(Query(nearest=replace(near, exact=True), limit=5, cursor=cursor))
     pages = every_page(index, nearest=near, limit=9)
     assert len(pages) == len(set(pages)) == 48
+
+
+def test_rows_of_a_page_are_its_documents_as_python_values(index: SampleIndex) -> None:
+    index.upsert(documents(range(8)))
+    for query in (
+        Query(limit=8),
+        Query(text="panda", columns=("caption", "sample_id", "ingested_at")),
+        Query(nearest=Nearest(tuple(vectors(3)[2].tolist())), columns=("sample_id", "vector_default")),
+    ):
+        page = index.query(query)
+        assert page.rows() == page.documents.to_pylist()
+        assert page.rows()

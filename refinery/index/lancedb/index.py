@@ -89,7 +89,7 @@ class LanceIndex:
         else:
             documents = found.rows.slice(0, len(shown)).select(columns)
         scores = None if found.scores is None else tuple(found.scores[: len(shown)])
-        return Page(documents, scores, cursor)
+        return Page(scores, cursor, lambda: documents)
 
     def aggregate(
         self, field: str, kind: AggregateKind | None = None, filter: Filter | None = None, size: int = 20

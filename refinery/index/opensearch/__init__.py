@@ -20,7 +20,7 @@ from refinery.index.opensearch.backing import Backing, Layout
 from refinery.index.opensearch.bulk import AliasGone, Bulk
 from refinery.index.opensearch.client import Client, Refused
 from refinery.index.opensearch.control import Control
-from refinery.index.opensearch.documents import to_lines, to_table
+from refinery.index.opensearch.documents import to_lines, to_rows, to_table
 from refinery.index.opensearch.reading import Reader
 from refinery.index.opensearch.replacing import replaced, replacing
 from refinery.index.opensearch.search import Searcher
@@ -219,13 +219,15 @@ class OpenSearchIndex:
         cursor = encode_cursor(query, found.mark(count)) if len(found.ids) > count else None
         scores = None if found.scores is None else tuple(found.scores[:count])
         if found.sources is not None:
-            return Page(to_table(found.sources[:count], shown.schema), scores, cursor)
+            page, schema = found.sources[:count], shown.schema
+            return Page(scores, cursor, lambda: to_table(page, schema), lambda: to_rows(page, schema))
         names = shown.schema.names
         shown = self._reader.shown([*names, *({"sample_id"}.difference(names))])
         documents = self._reader.get(found.ids[:count], shown)
         there = set(documents.column("sample_id").to_pylist())  # others were removed since they were ranked
         pairs = zip(found.ids[:count], scores or (), strict=True)
-        return Page(documents.select(names), tuple(score for i, score in pairs if i in there), cursor)
+        kept = tuple(score for i, score in pairs if i in there)
+        return Page(kept, cursor, lambda: documents.select(names))
 
     def aggregate(
         self, field: str, kind: AggregateKind | None = None, filter: Filter | None = None, size: int = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import orjson
 import pyarrow as pa
 
 _AT_ONCE = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
@@ -48,6 +50,24 @@ def to_table(sources: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Tabl
     rows = pa.array(sources, pa.struct(list(schema)))
     columns = [_filled(rows.field(number)) for number in range(len(schema))]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def to_rows(sources: Sequence[Mapping[str, Any]], schema: pa.Schema) -> list[dict[str, Any]]:
+    """What `to_table` holds, as Python values by column."""
+    if any(pa.types.is_fixed_size_list(column.type) for column in schema):
+        return to_table(sources, schema).to_pylist()  # type: ignore[no-any-return]
+    names = schema.names
+    lists = [column.name for column in schema if pa.types.is_list(column.type)]
+    dates = [column.name for column in schema if pa.types.is_timestamp(column.type)]
+    rows: list[dict[str, Any]] = [{name: source.get(name) for name in names} for source in sources]
+    for row in rows:
+        for name in lists:
+            if row[name] is None:
+                row[name] = []
+        for name in dates:
+            if row[name] is not None:
+                row[name] = _EPOCH + timedelta(microseconds=row[name])
+    return rows
 
 
 def _filled(column: pa.Array) -> pa.Array:
