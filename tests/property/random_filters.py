@@ -136,8 +136,8 @@ def atoms(draw: st.DrawFn, seen: Mapping[str, list[Any]]) -> Node:
 
 @st.composite
 def patterns(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
-    """A text with some characters replaced by wildcards, or escaped."""
-    forms = st.sampled_from(["{}", "{}", "_", "%", "\\{}", "%{}", "_{}"])
+    """A text with some characters replaced by wildcards, or all escaped."""
+    forms = st.sampled_from(draw(st.sampled_from([["{}", "{}", "_", "%", "\\{}", "%{}", "_{}"], ["\\{}"]])))
     return "".join(draw(forms).format(character) for character in draw(texts))
 
 

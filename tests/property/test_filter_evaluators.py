@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,39 @@ def rows(**columns: list[Any]) -> pa.Table:
     return pa.table(
         {c.name: pa.array(cells.get(c.name, [None] * count), c.type) for c in schema}, schema=schema
     )
+
+
+CAPTIONS = ["e\u0301t\u0301", "\u1fd3 ﬅ", "ẞ.ſ", "a\\b", "a*b?", "A%b_", "K 🐼", "I-İ-ı", "", None]
+SHAPES = [
+    *(f"width {op} 3" for op in ("=", "!=", "<", "<=", ">", ">=")),
+    "width IS NULL OR 4 = width",
+    *("width BETWEEN 3 AND 5", "width BETWEEN 5 AND 3", "width IN (2, 4)", "safe", "safe = FALSE", "safe IS NULL"),
+    *("tags = 'a'", "tags IN ('a', 'b')", "tags IS NULL", "tags = ''", "TRUE", "FALSE", "caption IS NULL"),
+    *("taken > '2024-01-01T00:00:00.000001'", "taken <= '0001-01-01'", "score = -0.0", "score IN (0, 1e308)"),
+    *("caption = ''", "caption < 'a'", "caption LIKE ''", "caption LIKE '%'", "caption LIKE '_'", "caption LIKE '%_b%'"),
+    *(r"caption LIKE 'a\\b'", r"caption LIKE 'a\*b_'", r"caption LIKE 'a*b?'", r"caption LIKE 'A\%b\_'", r"caption LIKE '%\\_'"),
+    *(f"matches(caption, '{word}')" for word in ("e", "E\u0301T\u0301", "\u0390", "ﬆ", "ß S", "k", "i", "ſ", "b a")),
+    *("width = 2 OR NOT (width > 2 AND width != 4)", "width = 2 AND NOT (width = 2 OR width IS NULL)"),
+    *("NOT (tags = 'a' AND width = 3) OR (width = 4 OR NOT (safe AND tags = 'b'))", "width != 2 AND width != 3 AND NOT tags = 'a'"),
+]  # fmt: skip
+
+
+def test_every_form_of_a_comparison_and_its_negation_selects_the_same(
+    index: LanceIndex, server: Server
+) -> None:
+    moments = [datetime(1, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, 0, 0, 0, 1, UTC), None]
+    table = rows(
+        width=[2, 3, 4, 5, 2**63 - 1, -(2**63), None, 3, 4, None],
+        safe=[True, False, None, True, False] * 2,
+        tags=[["a"], ["b"], ["a", "b"], [], [""], ["c", "a"], [], ["b"], [], []],
+        taken=[*moments * 3, datetime(2024, 1, 1, 0, 0, 0, 2, UTC)],
+        score=[0.0, -0.0, 1e308, None, 1.0, -1e308, 5e-324, 0.0, None, 2.0],
+        caption=CAPTIONS,
+    )
+    wanted = [parse(f"{no}({text})", FIELDS) for text in SHAPES for no in ("", "NOT ")]
+    agree(index, server, table, wanted)
+    for yes, no in zip(wanted[::2], wanted[1::2], strict=True):
+        assert selected(table, yes).isdisjoint(selected(table, no)), yes.text
 
 
 def test_the_longest_values_are_found_like_short_ones(index: LanceIndex, server: Server) -> None:
