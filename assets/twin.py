@@ -34,7 +34,7 @@ def sections(home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         )
     name = re.sub(r"[^a-z0-9_-]+", "-", home.name.lower()).strip("-_") or "project"
     endpoint, url = (environment[name] for name in _NAMES)
-    _make_bucket(S3StoreSettings(bucket=BUCKET, endpoint=endpoint))
+    make_bucket(BUCKET, endpoint)
     return {
         "store": {"kind": "s3", "bucket": BUCKET, "prefix": name, "endpoint": endpoint},
         "index": {"kind": "opensearch", "url": url, "name": name},
@@ -72,12 +72,13 @@ def make_twin(embedded: Path, home: Path, environment: Mapping[str, str]) -> Ref
     return twin
 
 
-def _make_bucket(settings: S3StoreSettings) -> None:
+def make_bucket(bucket: str, endpoint: str) -> None:
+    """Make a bucket that is not there."""
     try:
-        make_client(settings).create_bucket(Bucket=settings.bucket)
+        make_client(S3StoreSettings(bucket=bucket, endpoint=endpoint)).create_bucket(Bucket=bucket)
     except boto_errors() as error:
         if code_of(error) != "BucketAlreadyOwnedByYou":
-            raise explained(error, f"s3://{settings.bucket}") from None
+            raise explained(error, f"s3://{bucket}") from None
 
 
 def _copy_objects(source: ObjectStore, target: ObjectStore) -> None:
