@@ -282,7 +282,9 @@ def test_the_newest_java_that_opensearch_is_known_to_run_on_is_taken(
 def test_nothing_here_names_a_host_to_download_from() -> None:
     paths = [ROOT / "Makefile", *(ROOT / "deploy").rglob("*.sh"), *(ROOT / "deploy/services").glob("*.py")]
     hosts = {
-        host for path in paths for host in re.findall(r"://([^/:\s\"']+)", path.read_text(encoding="utf-8"))
+        host
+        for path in paths
+        for host in re.findall(r"https?://([^/:\s\"']+)", path.read_text(encoding="utf-8"))
     }
     assert hosts == {"127.0.0.1"}
 
