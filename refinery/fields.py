@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -146,6 +147,11 @@ class Fields(Mapping[str, Field]):
 
     def __len__(self) -> int:
         return len(self._fields)
+
+    @cached_property
+    def types(self) -> tuple[tuple[str, str], ...]:
+        """The name and type of every field: equal for fields that filters cannot tell apart."""
+        return tuple((f.name, f.type.value) for f in self._fields.values())
 
     @property
     def attributes(self) -> tuple[Field, ...]:
