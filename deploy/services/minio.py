@@ -34,21 +34,17 @@ class MinioServer(Server):
         return self.url
 
     def _launch(self, port: int) -> ServerProcess:
-        folders = {name: self.folder / name for name in ("data", "certs")}
-        for folder in folders.values():
-            folder.mkdir(exist_ok=True)
+        data = self.folder / "data"
+        data.mkdir(exist_ok=True)
         return ServerProcess(
-            [
-                minio_binary(),
-                *("server", "--quiet", "--address", f"127.0.0.1:{port}"),
-                *("--certs-dir", folders["certs"], folders["data"]),
-            ],
+            [minio_binary(), "server", "--quiet", "--address", f"127.0.0.1:{port}", data],
             self.log,
             {
                 "MINIO_ROOT_USER": self.access_key,
                 "MINIO_ROOT_PASSWORD": self.secret_key,
                 "MINIO_BROWSER": "off",
                 "MINIO_UPDATE": "off",
+                "HOME": str(self.folder),
             },
         )
 
