@@ -204,17 +204,21 @@ def crash(server: OpenSearchServer, name: str) -> None:
     index.upsert(documents([0]))
     sequence = index.next_sequence()
     acknowledged: list[str] = []
-    begun = threading.Event()
+    begun, killed = threading.Event(), threading.Event()
     ended: list[TransientError] = []
     reports: list[BulkReport] = []
 
     def write() -> None:
-        try:
-            for start in range(0, 20_000, 200):
+        start = 0
+        while not ended:
+            try:
                 acknowledged.extend(index.upsert(documents(range(start, start + 200)), sequence).written)
-                begun.set()
-        except TransientError as error:
-            ended.append(error)
+            except TransientError as error:
+                if killed.is_set():  # before that, the other one left no room
+                    ended.append(error)
+                continue
+            start += 200
+            begun.set()
 
     writers = [
         threading.Thread(target=write),
@@ -225,12 +229,13 @@ def crash(server: OpenSearchServer, name: str) -> None:
     assert begun.wait(DEADLINE)
     while other.count() < 2 and writers[1].is_alive():
         other.compact()
+    killed.set()
     server.kill()
     writers[0].join(DEADLINE)
     assert writers[1].is_alive(), "the patient upsert was over before the server was killed"
     server.start()
     writers[1].join(DEADLINE)
-    assert len(ended) == 1, "the hasty writer did not notice"
+    assert len(ended) == 1
     assert len(reports[0].written) == 5000
     assert holds_exactly(other, 5000)
     there = again(lambda: ids(index.digests()))
@@ -240,6 +245,7 @@ def crash(server: OpenSearchServer, name: str) -> None:
     report = again(lambda: index.upsert(documents(range(count)), sequence))
     assert len(report.written) == count
     assert holds_exactly(index, count)
+    again(lambda: Client(patient).request("DELETE", f"/{name}-*"))
 
 
 @pytest.mark.xdist_group("faults of opensearch")
