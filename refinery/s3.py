@@ -161,7 +161,7 @@ def was_retried(error: Exception) -> bool:
 
 def is_absent(error: Exception) -> bool:
     """Whether an answer says that there is no such object (and not: no such bucket)."""
-    return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
+    return status_of(error) == 404 and code_of(error) in ("NoSuchKey", "NotFound", "404", "")
 
 
 def is_unsettled(error: Exception) -> bool:
@@ -187,7 +187,7 @@ def explained(error: Exception, url: str) -> RefineryError:
         if code in _REFUSED:
             kind, advice = _REFUSED[code]
             return ConfigError(f"{url}: {advice} ({code}).", kind=kind)
-        if status == 404:
+        if is_absent(error):
             return InputError(f"There is no object {url}.", kind="no_such_object")
         if status in (401, 403):
             return ConfigError(

@@ -70,7 +70,11 @@ def decode_cursor(query: Query, kinds: tuple[type, ...]) -> Mark | None:
 
 
 def _identity(query: Query) -> str:
-    nearest = query.nearest and [query.nearest.space, list(query.nearest.vector), query.nearest.exact]
+    nearest = query.nearest and [
+        query.nearest.space,
+        digest(np.asarray(query.nearest.vector, np.float64).tobytes()),
+        query.nearest.exact,
+    ]
     sort = query.sort and [query.sort.field, query.sort.descending]
     return digest_json([query.filter and query.filter.text, sort, nearest, query.text, query.seed])[:16]
 
