@@ -50,7 +50,7 @@ check: ## ruff, mypy, cargo fmt and clippy
 	@$(MAKE) python-checks rust-checks
 
 bench: ## every benchmark in its quick form; BENCH=name runs one
-	@deploy/setup.sh
+	@deploy/setup.sh servers
 	@deploy/build.sh
 	@for bench in $(or $(BENCH),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))); do \
 		echo "── $$bench"; $(PY) -m "benchmarks.$$bench" --quick $(ARGS) || exit; done

@@ -260,12 +260,12 @@ def against_scans(
         query = (
             f"SELECT * EXCLUDE vector_default FROM samples WHERE {case.duck} ORDER BY {order} LIMIT {LIMIT}"
         )
-        return connection.execute(query).to_arrow_table()["sample_id"].to_pylist()  # type: ignore[no-any-return]
+        return connection.sql(query).to_arrow_table()["sample_id"].to_pylist()  # type: ignore[no-any-return]
 
     def nearest(tag: str, vector: list[float]) -> list[str]:
         query = f"""SELECT * EXCLUDE vector_default FROM samples WHERE list_contains(tags, '{tag}')
             ORDER BY array_cosine_similarity(vector_default::FLOAT[{DIMENSIONS}], $1::FLOAT[{DIMENSIONS}]) DESC LIMIT {LIMIT}"""
-        return connection.execute(query, [vector]).to_arrow_table()["sample_id"].to_pylist()  # type: ignore[no-any-return]
+        return connection.sql(query, params=[vector]).to_arrow_table()["sample_id"].to_pylist()  # type: ignore[no-any-return]
 
     rows: list[Row] = []
     for system, index in systems.items():

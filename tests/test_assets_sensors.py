@@ -39,31 +39,31 @@ def instance(project: Refinery) -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
+def resources(project: Refinery) -> dict[str, RefineryResource]:
+    return {"refinery": RefineryResource(project=str(project.path))}
+
+
 def tick_sources(project: Refinery, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
-    context = dg.build_sensor_context(
-        instance, resources={"refinery": RefineryResource(project=str(project.path))}
-    )
-    result = watch_sources(context)
+    with dg.build_sensor_context(instance, resources=resources(project)) as context:
+        result = watch_sources(context)
     assert isinstance(result, dg.SensorResult)
     return list(result.run_requests or [])
 
 
 def tick_ledger(project: Refinery, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
-    context = dg.build_sensor_context(
-        instance, resources={"refinery": RefineryResource(project=str(project.path))}
-    )
-    result = watch_ledger(context)
+    with dg.build_sensor_context(instance, resources=resources(project)) as context:
+        result = watch_ledger(context)
     assert isinstance(result, dg.RunRequest | dg.SkipReason)
     return result
 
 
 def tick_curation(project: Refinery, instance: dg.DagsterInstance) -> list[object]:
-    context = dg.build_schedule_context(
+    with dg.build_schedule_context(
         instance,
         scheduled_execution_time=datetime(2024, 1, 1, 5, tzinfo=UTC),
-        resources={"refinery": RefineryResource(project=str(project.path))},
-    )
-    return list(curation(context))
+        resources=resources(project),
+    ) as context:
+        return list(curation(context))
 
 
 def test_new_pictures_become_batches_that_start_once(
@@ -153,8 +153,10 @@ def test_without_a_project_a_tick_says_how_to_name_one(
     monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     monkeypatch.delenv("REFINERY_PROJECT", raising=False)
-    context = dg.build_sensor_context(instance, resources={"refinery": RefineryResource()})
-    with pytest.raises(ConfigError, match="REFINERY_PROJECT"):
+    with (
+        dg.build_sensor_context(instance, resources={"refinery": RefineryResource()}) as context,
+        pytest.raises(ConfigError, match="REFINERY_PROJECT"),
+    ):
         watch_ledger(context)
 
 

@@ -239,6 +239,7 @@ def test_doctor_finds_nothing_in_a_healthy_project(cli: Cli) -> None:
             "embedder",
             "code location",
             "index",
+            "recall",
         ],
         "ok",
     )
