@@ -178,7 +178,39 @@ def on_opensearch(index: OpenSearchIndex, client: Any, samples: Samples, repeats
                 f"OpenSearch: nearest of {share}", ours, {"raw DSL": lambda q=query: by_hand(q)}, repeats
             )
     rows.append(overall(rows, "raw DSL", "OpenSearch: all of the above, p50, geometric mean"))
+    rows += hybrid(index, client, samples, repeats)
     return rows + recall(index, samples)
+
+
+def hybrid(index: OpenSearchIndex, client: Any, samples: Samples, repeats: int) -> list[Row]:
+    """Words and likeness fused, against the two searches, the fusion and the reading of documents done by hand."""
+    vector = samples.queries(1)[0]
+
+    def by_hand(tag: str) -> list[str]:
+        window = {"size": 1000, "_source": False, "track_total_hits": False}
+        words = {"bool": {"must": [{"match": {"caption": "red panda"}}], "filter": [tagged(tag)]}}
+        near = {"vector": vector.tolist(), "k": 1000, "filter": tagged(tag)}
+        queries = [
+            {**window, "query": words, "sort": ["_score", {"sample_id": "asc"}]},
+            {**window, "query": {"knn": {"vector_default": near}}},
+        ]
+        lines = [part for query in queries for part in ({"index": NAME}, query)]
+        scores: dict[str, float] = {}
+        for reply in client.msearch(body=lines)["responses"]:
+            for rank, hit in enumerate(reply["hits"]["hits"], start=1):
+                scores[hit["_id"]] = scores.get(hit["_id"], 0.0) + 1 / (60 + rank)
+        best = sorted(scores, key=lambda i: (-scores[i], i))[:LIMIT]
+        found = client.mget(index=NAME, body={"ids": best}, params={"_source_excludes": "vector_default"})
+        return [document["_source"]["sample_id"] for document in found["docs"]]
+
+    rows: list[Row] = []
+    for share, tag in SELECTIVITIES.items():
+        request = SearchRequest(
+            filter=f"has_tag('{tag}')", text="red panda", vector=tuple(vector.tolist()), limit=LIMIT
+        )
+        peers = {"raw DSL, fused by hand": lambda tag=tag: by_hand(tag)}
+        rows += latencies(f"OpenSearch: hybrid in {share}", _ours(index, request), peers, repeats)
+    return rows
 
 
 def recall(index: SampleIndex, samples: Samples) -> list[Row]:

@@ -16,7 +16,7 @@ from refinery.config import FILE_NAME, Settings, load_settings
 from refinery.diffs import Differ, SnapshotDiff
 from refinery.digests import digest
 from refinery.documents import DocumentBuilder, Steps
-from refinery.errors import ConfigError, InputError
+from refinery.errors import ConfigError, InputError, RefineryError
 from refinery.explain import Explainer, Explanation
 from refinery.export import Exporter
 from refinery.facts import FactStore
@@ -66,7 +66,7 @@ class Refinery:
     def create(cls, path: Path | str, config: str) -> Refinery:
         """Make a folder a project: write refinery.yaml and policy.yaml, register the standard attributes.
 
-        InputError when it is one already.
+        InputError when it is one already. When its store cannot be written it is no project yet.
         """
         folder = Path(path)
         if (folder / FILE_NAME).exists():
@@ -76,10 +76,14 @@ class Refinery:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "policy.yaml").write_text(DEFAULT_POLICY, encoding="utf-8")
         (folder / FILE_NAME).write_text(config, encoding="utf-8")
-        project = cls.open(folder)
-        for field in STANDARD_ATTRIBUTES:
-            if field.name not in project.fields:
-                project.register_field(field, Actor(ActorKind.RULE, "init"))
+        try:
+            project = cls.open(folder)
+            for field in STANDARD_ATTRIBUTES:
+                if field.name not in project.fields:
+                    project.register_field(field, Actor(ActorKind.RULE, "init"))
+        except RefineryError:  # such as a bucket that is not there: what is mended can be tried again
+            (folder / FILE_NAME).unlink()
+            raise
         return project
 
     # What a project is made of

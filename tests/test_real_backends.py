@@ -16,6 +16,7 @@ import yaml
 
 from assets.run import run
 from refinery.corpus import CorpusReport
+from refinery.errors import ConfigError
 from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
 from refinery.search import SearchRequest, search, vector_of
@@ -208,3 +209,16 @@ def test_no_secret_is_in_the_store_the_index_or_the_project(real: Refinery, s3_s
     assert secret.decode() not in str(documents.to_pylist())
     assert secret.decode() not in repr(vars(real)) + repr(real.settings) + repr(vars(real.store))
     assert secret.decode() not in repr(real.store.address("blobs/x"))
+
+
+def test_a_project_whose_bucket_is_not_there_can_be_made_again(where: dict[str, Any], tmp_path: Path) -> None:
+    missing = where | {"store": {**where["store"], "bucket": "never-made"}}
+    config = yaml.safe_dump(yaml.safe_load(CONFIG) | missing)
+    for _ in range(2):
+        with pytest.raises(ConfigError) as caught:
+            Refinery.create(tmp_path / "project", config)
+        assert caught.value.kind == "no_such_bucket"
+    store = {**where["store"], "prefix": "another/project"}
+    made = Refinery.create(tmp_path / "project", yaml.safe_dump(yaml.safe_load(CONFIG) | {"store": store}))
+    assert made.store.url == f"s3://{store['bucket']}/another/project"
+    assert "caption" in made.fields
