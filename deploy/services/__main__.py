@@ -128,11 +128,17 @@ def up(data: Path, heap: str) -> int:
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command to its end. It ends with us, whatever ends us."""
+    watchdog = Watchdog('[ -z "$told" ] || kill "$told"')
     try:
-        child = subprocess.Popen(command, env={**os.environ, **environment})
+        # the child names itself before it is the command: there is no moment at which nobody watches it
+        child = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            preexec_fn=lambda: watchdog.tell(str(os.getpid())),
+        )
     except OSError as error:
+        watchdog.end()
         raise ServiceError(f"{command[0]} cannot be run: {error.strerror}.") from None
-    watchdog = Watchdog(f"kill {child.pid}")
     try:
         code = child.wait()
     except KeyboardInterrupt:  # a terminal has told the child, too

@@ -21,11 +21,14 @@ _PATIENCE = 30.0
 
 
 class Watchdog:
-    """A tiny process that runs a line of shell when this process is gone, however it went."""
+    """A tiny process that runs a line of shell when this process is gone, however it went.
+
+    What it is told before, one line, the shell has as `$told`.
+    """
 
     def __init__(self, line: str) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f"read _; {line}"],
+            ["/bin/sh", "-c", f"read told; read _; {line}"],
             stdin=subprocess.PIPE,  # the end that we hold closes with us
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -36,6 +39,11 @@ class Watchdog:
     def group(self) -> int:
         """The process group that the watchdog leads."""
         return self._process.pid
+
+    def tell(self, line: str) -> None:
+        """Tell it a line; a child may do so before it becomes another program."""
+        assert self._process.stdin is not None
+        os.write(self._process.stdin.fileno(), f"{line}\n".encode())
 
     def end(self) -> None:
         """Kill the watchdog and all of its group."""

@@ -18,7 +18,7 @@ from refinery.index.buckets import kind_for
 from refinery.index.opensearch.aggregates import aggregate
 from refinery.index.opensearch.backing import Backing, Layout
 from refinery.index.opensearch.bulk import AliasGone, Bulk
-from refinery.index.opensearch.client import Client, Refused
+from refinery.index.opensearch.client import Client, Refused, turns
 from refinery.index.opensearch.control import Control
 from refinery.index.opensearch.documents import to_lines, to_rows, to_table
 from refinery.index.opensearch.reading import Reader
@@ -26,8 +26,6 @@ from refinery.index.opensearch.replacing import replaced, replacing
 from refinery.index.opensearch.search import Searcher
 from refinery.index.order import encode_cursor
 from refinery.index.rows import check_columns, conform
-
-_TRIES = 5
 
 
 class OpenSearchIndex:
@@ -68,7 +66,7 @@ class OpenSearchIndex:
         return self._control.next_sequence()
 
     def upsert(self, documents: pa.Table, sequence: int | None = None) -> BulkReport:
-        for _ in range(_TRIES):
+        for _ in turns():
             live, ahead = self._targets()
             added = check_columns(documents, live.schema(self._fields))
             try:
@@ -126,7 +124,7 @@ class OpenSearchIndex:
         if not sample_ids:
             return 0
         ids = list(dict.fromkeys(sample_ids))
-        for _ in range(_TRIES):
+        for _ in turns():
             _, ahead = self._targets()
             sequence = self.next_sequence() if sequence is None else sequence
             try:
@@ -162,7 +160,7 @@ class OpenSearchIndex:
 
     def _refresh(self) -> None:
         names = self._alias if self._building else f"{self._alias},{self._layout.next}"
-        for _ in range(_TRIES):
+        for _ in turns():
             reply = self._client.request("POST", f"/{names}/_refresh", params={"ignore_unavailable": "true"})
             if not reply["_shards"]["failed"]:
                 return
@@ -170,7 +168,7 @@ class OpenSearchIndex:
 
     def _targets(self) -> tuple[Backing, Backing | None]:
         """The index that answers, made if there is none, and the replacement that is being built for it."""
-        for _ in range(_TRIES):
+        for _ in turns():
             known = self._layout.all()
             live = self._layout.behind(self._alias, known)
             if live is not None:
@@ -189,7 +187,7 @@ class OpenSearchIndex:
     # reading
 
     def position(self) -> dict[str, Any]:
-        for _ in range(_TRIES):
+        for _ in turns():
             live = self._reader.backing(fresh=True)
             if live is None:
                 return {}

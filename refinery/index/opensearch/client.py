@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from refinery.config import OpenSearchSettings
 from refinery.errors import ConfigError, InputError, RefineryError, TransientError
 
 _ATTEMPTS = 6
+_TURNS = 10
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
 _ANY_STATUS = range(100, 600)
@@ -206,6 +207,17 @@ class Client:
 def wait(attempt: int) -> float:
     """Seconds to wait before the next attempt, longer each time, never the same for all who wait."""
     return float(random.uniform(0.5, 1.0) * min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT))
+
+
+def turns() -> Iterator[int]:
+    """Numbers of the attempts at what fails while an index is being replaced, with a wait before each but the first.
+
+    For some hundred milliseconds after a swap a busy node still sends requests to the index that is gone.
+    """
+    for attempt in range(_TURNS):
+        if attempt:
+            time.sleep(wait(attempt - 1))
+        yield attempt
 
 
 _HINTS = {

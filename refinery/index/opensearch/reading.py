@@ -14,13 +14,12 @@ from refinery.errors import InputError, TransientError, did_you_mean
 from refinery.fields import Fields
 from refinery.index import DOC_DIGEST, VECTOR
 from refinery.index.opensearch.backing import Backing, Layout
-from refinery.index.opensearch.client import Client, Refused
+from refinery.index.opensearch.client import Client, Refused, turns
 from refinery.index.opensearch.documents import to_table
 from refinery.index.opensearch.replacing import replaced
 
 T = TypeVar("T")
 _TRUSTED = 5.0  # seconds for which what was read of the mapping is used
-_TRIES = 5
 _IDS_AT_ONCE = 1000
 _DIGESTS_AT_ONCE = 10_000
 _KEPT = "5m"  # how long a consistent view waits for its next page
@@ -77,7 +76,7 @@ class Reader:
 
     def trying(self, ask: Callable[[], T]) -> T | None:
         """What `ask` returns, asked again when the index was replaced meanwhile; None when there is no index."""
-        for attempt in range(_TRIES):
+        for attempt in turns():
             try:
                 return None if self.backing(fresh=attempt > 0) is None else ask()
             except Refused as refused:

@@ -13,10 +13,8 @@ from typing import Any
 from refinery.errors import ConflictError, RefineryError
 from refinery.fields import Fields
 from refinery.index.opensearch.backing import Layout
-from refinery.index.opensearch.client import Refused
+from refinery.index.opensearch.client import Refused, turns
 from refinery.index.opensearch.control import Control
-
-_TRIES = 5
 
 
 @contextmanager
@@ -48,7 +46,7 @@ def replacing(
 
 def _announce(layout: Layout, control: Control, index: str) -> None:
     """Have everybody write to the new index too, and remove what earlier replacements left."""
-    for _ in range(_TRIES):
+    for _ in turns():
         others = [b for b in layout.all() if b.index != index and layout.live not in b.aliases]
         mine = int(index.rpartition("-")[2])
         if any(other.sequence > mine for other in others):
@@ -67,7 +65,7 @@ def _announce(layout: Layout, control: Control, index: str) -> None:
 
 
 def _put_in_place(layout: Layout, control: Control, index: str) -> None:
-    for _ in range(_TRIES):
+    for _ in turns():
         known = layout.all()
         mine = next((b for b in known if b.index == index), None)
         if mine is not None and layout.live in mine.aliases:
