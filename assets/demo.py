@@ -176,6 +176,13 @@ def _print(
     console.rule("next")
     console.print(f"look at   {escape(str(sheet))}")
     sample_id = flagged[0].sample_id or ""
+    embedded = isinstance(project.settings.store, LocalStoreSettings)
+    if not embedded:
+        data = escape(_relative(project.path / ".servers"))
+        console.print(
+            f"servers   .venv/bin/python -m deploy.services up --data {data}      (in a terminal of its own)"
+        )
+        console.print(f"          set -a; . {data}/environment; set +a      (here, before the next)")
     for command in (
         "status",
         f"explain {sample_id[:12]}",
@@ -183,7 +190,7 @@ def _print(
         "snapshot diff demo@1 demo@2",
     ):
         console.print(f"try       .venv/bin/refinery --project {escape(_relative(project.path))} {command}")
-    backend = "" if isinstance(project.settings.store, LocalStoreSettings) else " BACKEND=real"
+    backend = "" if embedded else " BACKEND=real"
     console.print(f"see       make up{backend}      (the Dagster UI of this project)")
 
 

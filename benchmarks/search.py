@@ -255,7 +255,7 @@ def on_lance(index: LanceIndex, table: Any, samples: Samples, repeats: int) -> l
 
     def nearest(where: str, vector: npt.NDArray[np.float32]) -> list[str]:
         found = table.search(vector, vector_column_name="vector_default").distance_type("cosine")
-        found = found.where(where, prefilter=True).select(columns).limit(LIMIT).to_arrow()
+        found = found.where(where, prefilter=True).select([*columns, "_distance"]).limit(LIMIT).to_arrow()
         return found["sample_id"].to_pylist()  # type: ignore[no-any-return]
 
     rows: list[Row] = []
