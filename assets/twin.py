@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from refinery.backends import server_name
 from refinery.config import FILE_NAME, LocalStoreSettings, S3StoreSettings, Settings, validate
 from refinery.errors import ConfigError
 from refinery.project import Refinery
@@ -32,7 +32,7 @@ def sections(home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
             f"{' and '.join(missing)} must say where the servers are: `make up BACKEND=real` starts them and says so.",
             kind="no_servers",
         )
-    name = re.sub(r"[^a-z0-9_-]+", "-", home.name.lower()).strip("-_") or "project"
+    name = server_name(home)
     endpoint, url = (environment[name] for name in _NAMES)
     make_bucket(BUCKET, endpoint)
     return {

@@ -34,5 +34,10 @@ def open_index(settings: Settings, project: Path, fields: Fields) -> SampleIndex
 
     known = settings.index
     ca = project / known.ca if known.ca else None
-    name = known.name or re.sub(r"[^a-z0-9_-]+", "-", project.name.lower()).strip("-_") or "refinery"
-    return OpenSearchIndex(known.model_copy(update={"name": name[:100], "ca": ca}), fields)
+    name = known.name or server_name(project)
+    return OpenSearchIndex(known.model_copy(update={"name": name, "ca": ca}), fields)
+
+
+def server_name(project: Path) -> str:
+    """What a project folder is called where names are lower-case letters, digits, _ and -: at most 100 of them."""
+    return re.sub(r"[^a-z0-9_-]+", "-", project.name.lower()).strip("-_")[:100] or "project"

@@ -180,6 +180,7 @@ class Batches:
         self._store = store
         self._reports: dict[str, BatchReport] = {}
         self._manifests: dict[str, bytes] = {}
+        self._kept_bytes = 0
         self._keeping = threading.Lock()
 
     def staged(self, source: str | None = None) -> list[str]:
@@ -291,11 +292,12 @@ class Batches:
 
     def _manifest(self, key: str) -> bytes:
         """The bytes of a manifest, kept for the next time: they never change."""
-        data = self._manifests.pop(key, None) or self._store.get(key)
+        data = self._manifests.get(key) or self._store.get(key)
         with self._keeping:
+            self._kept_bytes += len(data) - len(self._manifests.pop(key, b""))
             self._manifests[key] = data
-            while sum(map(len, self._manifests.values())) > MANIFESTS_KEPT and len(self._manifests) > 1:
-                del self._manifests[next(iter(self._manifests))]
+            while self._kept_bytes > MANIFESTS_KEPT and len(self._manifests) > 1:
+                self._kept_bytes -= len(self._manifests.pop(next(iter(self._manifests))))
         return data
 
     def _found(self, source: str | None = None) -> dict[str, set[str]]:

@@ -280,6 +280,11 @@ def to_micros(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+def from_micros(micros: int) -> datetime:
+    """The moment in UTC so many microseconds after 1970."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
 def to_utc(value: str | date | datetime) -> datetime:
     """A moment in UTC from ISO 8601 text, a date (its midnight) or a datetime (without zone: UTC)."""
     if isinstance(value, str):

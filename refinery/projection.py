@@ -112,7 +112,8 @@ class Projector:
 
         Reads the ledger and the index, so its cost does not grow with the samples there are. None: there is no index yet.
         """
-        return self._follow(self._index, self._index.position()) if self._index.position() else None
+        position = self._index.position()
+        return self._follow(self._index, position) if position else None
 
     def _pass(self, index: SampleIndex) -> ProjectionReport:
         """Compare all of truth with an index, and claim its position."""

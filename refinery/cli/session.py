@@ -55,7 +55,7 @@ class Session:
         or it is further behind. The events themselves are safe already: an index that does not answer is only noted."""
         project = self.project
         try:
-            report = project.projector.follow_ledger() if project.has_index else None
+            report = project.projector.follow_ledger()
         except RefineryError as error:
             self.out.note(
                 f"Saved, but the index did not follow ({error}); `refinery run` brings it up to date."

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import random
 import time
 from collections.abc import Iterator, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from refinery.backoff import wait
 from refinery.errors import ConfigError
 from refinery.sources.entries import Piece, PieceError
 from refinery.sources.uris import object_uri, uri_object
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BUFFER = 1 << 20
 _WINDOWS = (64 << 10, 16 << 20)
 _TRIES = 5
-_PAUSE = 0.1
+_PAUSE = 0.15
 _REASONS = {
     "AccessDenied": ("permission_denied", "These credentials may not read it (s3:GetObject is denied)."),
     "InvalidObjectState": ("archived", "It is in cold storage: restore it to be read."),
@@ -148,7 +148,7 @@ class _ObjectFile(io.RawIOBase):
             return 0
         for attempt in range(_TRIES):
             if attempt:
-                time.sleep(_PAUSE * 2**attempt * random.uniform(0.5, 1.5))
+                time.sleep(wait(attempt, _PAUSE))
             data, broken = self._next(len(view))
             if not broken:
                 view[: len(data)] = data

@@ -7,7 +7,6 @@ by one that knew it, or never happened. docs/object-stores.md says what the serv
 
 from __future__ import annotations
 
-import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refinery.backoff import wait
 from refinery.config import S3StoreSettings
 from refinery.errors import ConfigError, ConflictError, InputError, RefineryError, TransientError
 from refinery.s3 import (
@@ -229,7 +229,7 @@ class S3Store:
             except boto_errors() as error:
                 if not left:
                     raise explained(error, self._where(key)) from None
-            _pause(_ROUNDS - left)
+            time.sleep(wait(_ROUNDS - left - 1))
         raise AssertionError("unreachable")
 
     def _head(self, key: str) -> _Version | None:
@@ -332,7 +332,7 @@ class S3Store:
                 if found is None or not found.excludes(base):
                     break
                 return None
-            _pause(turn)
+            time.sleep(wait(turn - 1))
         raise self._unknown(key, explained(cause, self._where(key)))
 
     def _read_back(self, key: str, cause: Exception) -> _Version | None:
@@ -355,7 +355,3 @@ def _is_key(key: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def _pause(turn: int) -> None:
-    time.sleep(random.uniform(0.5, 1) * 0.05 * 2**turn)

@@ -13,10 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import pytest
+
 from refinery.config import S3StoreSettings
 from refinery.errors import TransientError
 from refinery.s3 import make_client
 from refinery.store.s3 import S3Store
+from tests.servers import S3Server
 
 T = TypeVar("T")
 PART = 5 << 20
@@ -224,3 +227,20 @@ def again(call: Callable[[], T], most: int = 30) -> T:
         except TransientError:
             continue
     return call()
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
+    with s3_proxy(s3_server.endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def direct(s3_settings: S3StoreSettings, s3_server: S3Server) -> S3Store:
+    """The store as somebody else sees it, without faults."""
+    return S3Store(s3_settings, s3_server.client())
+
+
+@pytest.fixture
+def store(proxy: S3Proxy, s3_settings: S3StoreSettings) -> S3Store:
+    return through(proxy, s3_settings)

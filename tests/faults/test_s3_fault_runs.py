@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_proxy import PART, Fault, S3Proxy, again, s3_proxy, through
+from s3_proxy import PART, Fault, S3Proxy, again, direct, proxy, store, through
 
 from refinery.config import S3StoreSettings
 from refinery.digests import digest
@@ -19,27 +19,10 @@ from refinery.sources import open_source
 from refinery.store import ObjectStore
 from refinery.store.local import LocalStore
 from refinery.store.s3 import S3Store
-from tests.servers import S3Server
 from tests.synthetic import Sample, Synthetic
 
+__all__ = ["direct", "proxy", "store"]
 PUT = "PUT"
-
-
-@pytest.fixture
-def proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
-    with s3_proxy(s3_server.endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-def direct(s3_settings: S3StoreSettings, s3_server: S3Server) -> S3Store:
-    """The store as somebody else sees it, without faults."""
-    return S3Store(s3_settings, s3_server.client())
-
-
-@pytest.fixture
-def store(proxy: S3Proxy, s3_settings: S3StoreSettings) -> S3Store:
-    return through(proxy, s3_settings)
 
 
 def flags(writer: str, count: int) -> list[Event]:

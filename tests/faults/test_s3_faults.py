@@ -3,13 +3,13 @@ fails can be tried again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_proxy import PART, Fault, S3Proxy, T, again, s3_proxy, through
+from s3_proxy import PART, Fault, S3Proxy, T, again, direct, proxy, store, through
 
 from refinery.config import S3StoreSettings
 from refinery.digests import digest
@@ -17,24 +17,8 @@ from refinery.errors import ConflictError, TransientError
 from refinery.store.s3 import S3Store
 from tests.servers import S3Server
 
+__all__ = ["direct", "proxy", "store"]
 PUT = "PUT"
-
-
-@pytest.fixture
-def proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
-    with s3_proxy(s3_server.endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-def direct(s3_settings: S3StoreSettings, s3_server: S3Server) -> S3Store:
-    """The store as somebody else sees it, without faults."""
-    return S3Store(s3_settings, s3_server.client())
-
-
-@pytest.fixture
-def store(proxy: S3Proxy, s3_settings: S3StoreSettings) -> S3Store:
-    return through(proxy, s3_settings)
 
 
 PASSING = [

@@ -86,12 +86,9 @@ class OpenSearchIndex:
             except AliasGone:
                 continue
             self._refresh()
-            gone = {failure.sample_id for failure in (*lost, *done.failed)}
-            written = tuple(sample_id for sample_id in done.written if sample_id not in gone)
-            lost = [
-                failure for failure in lost if failure.sample_id not in {f.sample_id for f in done.failed}
-            ]
-            return BulkReport(written, (*failed, *done.failed, *lost), tuple(done.superseded))
+            unwritten = {failure.sample_id: failure for failure in (*lost, *done.failed)}
+            written = tuple(sample_id for sample_id in done.written if sample_id not in unwritten)
+            return BulkReport(written, (*failed, *unwritten.values()), tuple(done.superseded))
         raise self._unsettled()
 
     def _write_ahead(self, ahead: Backing, rows: pa.Table, sequence: int) -> list[Failed]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from refinery.fields import Field, FieldType
+from refinery.fields import Field, FieldType, from_micros
 from refinery.index import Aggregate, AggregateKind, Bucket
 from refinery.index.buckets import following
 from refinery.index.opensearch.reading import Reader
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = ("hour", "day", "month", "year")
 _PER_PAGE = 10_000
 
@@ -77,7 +75,7 @@ def _every_value(ask: _Asker) -> dict[Any, int]:
 
 def _value(field: Field, key: Any) -> Any:
     if field.type is FieldType.DATE:
-        return _EPOCH + timedelta(microseconds=key)
+        return from_micros(key)
     return bool(key) if field.type is FieldType.BOOLEAN else key
 
 
@@ -117,7 +115,7 @@ def _dates(ask: _Asker, size: int) -> Aggregate:
             break
     shown = []
     for bucket in counts[-size:]:
-        start = _EPOCH + timedelta(milliseconds=bucket["key"]["start"])
+        start = from_micros(1000 * bucket["key"]["start"])
         shown.append(Bucket(start, bucket["doc_count"], following(start, unit)))
     other = int(found["total"]["value"]) - sum(bucket.count for bucket in shown)
     return Aggregate(tuple(shown), found["missing"]["doc_count"], other)

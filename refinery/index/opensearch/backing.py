@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from refinery.config import OpenSearchSettings
 from refinery.errors import ConfigError
-from refinery.fields import Fields
+from refinery.fields import Field, Fields
 from refinery.index import DOC_DIGEST, VECTOR
 from refinery.index.opensearch.client import Client, Refused
 from refinery.index.opensearch.mapping import mapping, vector
@@ -112,9 +112,7 @@ class Layout:
         """Make a backing index that `alias` names, unless there is one of this sequence; its name."""
         index = f"{self._documents}{sequence}"
         body = mapping(fields, spaces, self._settings)
-        properties = body["mappings"]["properties"]
-        for field in fields.values():
-            properties[field.name] = {**properties[field.name], "meta": {"type": field.type.value}}
+        body["mappings"]["properties"] |= {field.name: _typed(body, field) for field in fields.values()}
         body["settings"]["index"] |= {"max_result_window": _MAX_RESULT_WINDOW, "gc_deletes": _TOMBSTONES}
         try:
             self._client.request("PUT", f"/{index}", {**body, "aliases": {alias: {}}})
@@ -128,14 +126,15 @@ class Layout:
 
         ConfigError(kind="index_schema") when it holds one of them as another type.
         """
-        wanted = mapping(fields, {}, self._settings)["mappings"]["properties"]
-        missing: dict[str, Any] = {}
+        lacking = []
         for field in fields.values():
             found = _type(backing.properties.get(field.name))
             if found is None:
-                missing[field.name] = {**wanted[field.name], "meta": {"type": field.type.value}}
+                lacking.append(field)
             elif found != field.type.value:
                 raise _other_type(field.name, found, field.type.value)
+        body = mapping(fields, {}, self._settings) if lacking else {}
+        missing = {field.name: _typed(body, field) for field in lacking}
         missing |= {column.name: vector(column.type.list_size, self._settings) for column in added}
         if not missing:
             return backing
@@ -158,6 +157,11 @@ class Layout:
     def remove(self, index: str) -> None:
         """Remove a backing index, if it is there."""
         self._client.request("DELETE", f"/{index}", params={"ignore_unavailable": "true"})
+
+
+def _typed(body: Mapping[str, Any], field: Field) -> dict[str, Any]:
+    """The property of a field in the body of a mapping, with the field type that it is made for."""
+    return {**body["mappings"]["properties"][field.name], "meta": {"type": field.type.value}}
 
 
 def _type(found: Mapping[str, Any] | None) -> str | None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from refinery.backoff import wait
 from refinery.config import OpenSearchSettings
 from refinery.errors import ConflictError, RefineryError, TransientError
 from refinery.index import Failed
-from refinery.index.opensearch.client import Client, wait
+from refinery.index.opensearch.client import Client
 
 Item = tuple[str, bytes]
 _TRY_LATER = (429, 500, 502, 503, 504)

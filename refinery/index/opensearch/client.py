@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +16,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from refinery.backoff import wait
 from refinery.config import OpenSearchSettings
 from refinery.errors import ConfigError, InputError, RefineryError, TransientError
 
 _ATTEMPTS = 6
 _TURNS = 10
-_FIRST_WAIT = 0.1
-_LONGEST_WAIT = 5.0
 _ANY_STATUS = range(100, 600)
 _BUSY = (429, 500, 502, 503, 504)
 _TOO_MANY = ("too_many_clauses", "too_many_nested_clauses", "maxClauseCount")
@@ -202,11 +200,6 @@ class Client:
             pool_maxsize=max(10, settings.bulk_in_flight),
             http_auth=_credentials(settings),
         )
-
-
-def wait(attempt: int) -> float:
-    """Seconds to wait before the next attempt, longer each time, never the same for all who wait."""
-    return float(random.uniform(0.5, 1.0) * min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT))
 
 
 def turns() -> Iterator[int]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
+from refinery.fields import from_micros
+
 _AT_ONCE = 1000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
@@ -66,7 +66,7 @@ def to_rows(sources: Sequence[Mapping[str, Any]], schema: pa.Schema) -> list[dic
                 row[name] = []
         for name in dates:
             if row[name] is not None:
-                row[name] = _EPOCH + timedelta(microseconds=row[name])
+                row[name] = from_micros(row[name])
     return rows
 
 

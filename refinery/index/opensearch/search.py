@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from refinery.config import OpenSearchSettings
 from refinery.digests import digest
 from refinery.errors import InputError, did_you_mean
-from refinery.fields import Field, Fields, FieldType
+from refinery.fields import Field, Fields, FieldType, from_micros
 from refinery.filter import Filter, conjunction
 from refinery.index import VECTOR, Nearest, Query
 from refinery.index.fusion import WINDOW, fuse
@@ -27,7 +26,6 @@ from refinery.index.order import ID, Mark, after, check_vector, decode_cursor, s
 
 Hit = dict[str, Any]
 Body = dict[str, Any]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_K = 10_000
 _BEST_FIRST = ["_score", {"sample_id": "asc"}]
 _IDS_ONLY = {"_source": False, "stored_fields": "_none_"}
@@ -239,5 +237,5 @@ def _found(hits: Sequence[Hit], keys: Sequence[Any], scores: Sequence[float] | N
 
 def _key(field: Field, stored: Any) -> Any:
     if field.type is FieldType.DATE and stored is not None:
-        return _EPOCH + timedelta(microseconds=stored)
+        return from_micros(stored)
     return stored
