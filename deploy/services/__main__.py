@@ -140,26 +140,40 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
         watchdog.end()
         raise ServiceError(f"{command[0]} cannot be run: {error.strerror}.") from None
     try:
-        code = child.wait()
+        return _wait(child)
     except KeyboardInterrupt:  # a terminal has told the child, too
-        code = _wait_or(child.terminate, child)
+        return _wait_or(child.terminate, child)
     except SystemExit:
         child.terminate()
         _wait_or(child.kill, child)
         raise
     finally:
         watchdog.end()
-    return code if code >= 0 else 128 - code
+
+
+def _wait(child: subprocess.Popen[bytes], seconds: float | None = None) -> int:
+    """The exit code of a child as a shell gives it; TimeoutExpired after `seconds`.
+
+    The child is left for the next call to find: `Popen.wait` forgets the status, and says 0, when a signal's exception
+    comes between the end of the child and the note of it.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    how = os.WEXITED | os.WNOWAIT | (0 if until is None else os.WNOHANG)
+    while (found := os.waitid(os.P_PID, child.pid, how)) is None:
+        if until is not None and time.monotonic() > until:
+            raise subprocess.TimeoutExpired(child.args, seconds or 0)
+        time.sleep(0.05)
+    return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
 
 
 def _wait_or(otherwise: Callable[[], None], child: subprocess.Popen[bytes]) -> int:
     """Wait for a child that was told to end. When it takes too long, or we are told again: `otherwise`, and its end."""
     try:
-        return child.wait(_GRACE)
+        return _wait(child, _GRACE)
     except (subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
         otherwise()
         try:
-            return child.wait(_GRACE)
+            return _wait(child, _GRACE)
         finally:
             child.kill()
 
