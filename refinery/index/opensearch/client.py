@@ -122,15 +122,18 @@ class Client:
             return (status if status >= 300 else 502), {"error": str(text)[:200]}
 
     def _patiently(self, once: Callable[[], Any]) -> Any:
+        """Try until `timeout` while the server asks for patience, a few times only when it cannot be reached."""
         give_up = time.monotonic() + self._settings.timeout
-        for attempt in range(_ATTEMPTS):
+        attempt = 0
+        while True:
             try:
                 return once()
-            except TransientError:
-                if attempt == _ATTEMPTS - 1 or time.monotonic() >= give_up:
+            except TransientError as error:
+                tired = attempt >= _ATTEMPTS - 1 and error.kind != "index_busy"
+                if tired or time.monotonic() >= give_up:
                     raise
-                time.sleep(wait(attempt))
-        raise AssertionError("unreachable")
+            time.sleep(wait(attempt))
+            attempt += 1
 
     def _once(self, method: str, path: str, data: bytes | None, params: Mapping[str, Any] | None) -> Any:
         status, reply = self.send(method, path, data, params)  # type: ignore[arg-type]
