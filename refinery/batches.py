@@ -11,7 +11,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 from refinery.digests import canonical_json, digest, digest_json
 from refinery.errors import CorruptionError, InputError
 from refinery.fields import to_utc
+from refinery.parquet import GROUP_ROWS, rows_of
 from refinery.sources.entries import Entry
 from refinery.store import ObjectStore
 from refinery.store.bulk import each, get_many
@@ -237,10 +238,16 @@ class Batches:
         listings = each(self._store, self._listing, wanted)
         return {digest_json(entry) for listing in listings for entry in listing["entries"]}
 
-    def origins(self, batches: Iterable[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    def origins(
+        self,
+        batches: Iterable[str] | None = None,
+        columns: Sequence[str] | None = None,
+        sample_ids: Collection[str] | None = None,
+    ) -> pa.Table:
         """The origins of landed batches (None: all of them), batch after batch, as a table.
 
-        `columns` is any subset of ORIGINS (None: all). Raises InputError: "no_such_batch", "unknown_column".
+        `columns` is any subset of ORIGINS (None: all), `sample_ids` are the samples of interest (None: all).
+        Raises InputError: "no_such_batch", "unknown_column".
         """
         wanted = list(ORIGINS.names if columns is None else columns)
         if unknown := [name for name in wanted if name not in ORIGINS.names]:
@@ -250,7 +257,8 @@ class Batches:
             )
         schema = pa.schema([ORIGINS.field(name) for name in wanted])
         chosen = list(self.landed() if batches is None else batches)
-        tables = list(each(self._store, lambda batch: self._table(batch, wanted), chosen))
+        ids = None if sample_ids is None else sorted(set(sample_ids))
+        tables = list(each(self._store, lambda batch: self._table(batch, wanted, ids), chosen))
         return pa.concat_tables([schema.empty_table(), *tables]) if tables else schema.empty_table()
 
     def samples(self, batch: str) -> list[str]:
@@ -269,7 +277,7 @@ class Batches:
         value: dict[str, Any] = json.loads(found[0])
         return value
 
-    def _table(self, batch: str, wanted: Sequence[str]) -> pa.Table:
+    def _table(self, batch: str, wanted: Sequence[str], ids: list[str] | None) -> pa.Table:
         import pyarrow.parquet as pq
 
         report = self.info(batch)
@@ -278,7 +286,7 @@ class Batches:
         source = pa.memory_map(str(path)) if path else pa.BufferReader(self._manifest(key))
         stored = [name for name in wanted if name in MANIFEST.names] or ["sample_id"]
         try:
-            table = pq.ParquetFile(source).read(columns=stored).replace_schema_metadata(None)
+            table = rows_of(pq.ParquetFile(source), ids, stored).replace_schema_metadata(None)
         except pa.ArrowInvalid as error:
             raise CorruptionError(
                 f"Batch {batch!r}: {key} is damaged: {error}", kind="damaged_batch"
@@ -325,7 +333,8 @@ def manifest_bytes(rows: Iterable[Mapping[str, Any]], report: BatchReport) -> by
     lasting = replace(report, new=0, known=0, ingested_at="")
     schema = MANIFEST.with_metadata({REPORT: canonical_json(lasting.to_json())})
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(ordered, schema), sink, compression="zstd")
+    table = pa.Table.from_pylist(ordered, schema)
+    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP_ROWS)
     return bytes(sink.getvalue())
 
 

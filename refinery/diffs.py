@@ -132,10 +132,9 @@ class Differ:
         return "near_duplicate", f"another sample of its cluster moved: rules {', '.join(changed)}"
 
     def _first_seen(self, sample_id: str) -> str:
-        import pyarrow.compute as pc
-
-        origins = self._batches.origins(columns=["sample_id", "source", "batch", "ingested_at"])
-        found = origins.filter(pc.equal(origins["sample_id"], sample_id)).sort_by("ingested_at").to_pylist()
+        columns = ["sample_id", "source", "batch", "ingested_at"]
+        origins = self._batches.origins(columns=columns, sample_ids=[sample_id])
+        found = origins.sort_by("ingested_at").to_pylist()
         return (
             f"batch {found[0]['batch']} of source {found[0]['source']}" if found else "no batch of this store"
         )

@@ -13,6 +13,7 @@ from blake3 import blake3
 from refinery.errors import InputError
 
 _HEX = frozenset("0123456789abcdef")
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -39,9 +40,7 @@ def canonical_json(value: Any) -> bytes:
 
     Raises ValueError for NaN or infinity, TypeError for what JSON cannot hold.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def digest_json(value: Any) -> str:

@@ -82,11 +82,7 @@ class DocumentBuilder:
 
     def describe(self, view: LedgerView, sample_ids: Collection[str] | None = None) -> Described:
         """The documents of these samples (None: all that were ever seen), in order of sample id."""
-        origins = self._batches.origins()
-        if sample_ids is not None:
-            wanted = pa.array(sorted(sample_ids), pa.string())
-            origins = origins.filter(pc.is_in(origins["sample_id"], wanted))
-        merged = _merge_origins(origins)
+        merged = _merge_origins(self._batches.origins(sample_ids=sample_ids))
         ids = pa.array(merged["sample_id"], pa.string())
         inspected, embedded = (
             self._aligned(self._steps.inspect, ids),
@@ -140,10 +136,11 @@ class DocumentBuilder:
         }
         told = [any(e.type is EventType.ATTRIBUTE for e in view.history(i)) for i in ids]
         if any(told):
+            spoken_of = [i for i, t in zip(ids, told, strict=True) if t]
             batches = {
                 b for row, t in zip(documents["batch"].to_pylist(), told, strict=True) if t for b in row
             }
-            merged = _merge_origins(self._batches.origins(sorted(batches)))
+            merged = _merge_origins(self._batches.origins(sorted(batches), sample_ids=spoken_of))
             sidecars = dict(zip(merged["sample_id"], merged["attributes"], strict=True))
             resolved = {
                 i: self._attributes(view, i, sidecars.get(i, [])) for i, t in zip(ids, told, strict=True) if t

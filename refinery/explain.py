@@ -114,10 +114,8 @@ class Explainer:
         )
 
     def _origins(self, sample_id: str) -> list[dict[str, Any]]:
-        import pyarrow.compute as pc
-
-        origins = self._batches.origins(columns=["sample_id", "source", "uri", "batch", "ingested_at"])
-        found: list[dict[str, Any]] = origins.filter(pc.equal(origins["sample_id"], sample_id)).to_pylist()
+        columns = ["sample_id", "source", "uri", "batch", "ingested_at"]
+        found = self._batches.origins(columns=columns, sample_ids=[sample_id]).to_pylist()
         return [{**o, "ingested_at": o["ingested_at"].isoformat()} for o in found]
 
     def _fact_values(self, sample_id: str) -> dict[str, dict[str, Any]]:

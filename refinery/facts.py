@@ -6,7 +6,6 @@ A sample of several batches may have its fact in the file of any of them; reader
 
 from __future__ import annotations
 
-import bisect
 import io
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from refinery.digests import canonical_json, digest_json
 from refinery.errors import ConflictError
+from refinery.parquet import GROUP_ROWS, rows_of
 from refinery.store import ObjectStore
 from refinery.store.bulk import get_many
 
@@ -31,7 +31,6 @@ OUTCOME = pa.schema(
         pa.field("retryable", pa.bool_(), nullable=False),
     ]
 )
-_ROWS_PER_GROUP = 256
 _SWAPS = 100
 
 
@@ -127,7 +126,7 @@ class FactStore:
         if ids == []:
             return schema.empty_table().select(wanted)
         names = sorted(self.files(step)) if batches is None else sorted(set(batches))
-        parts = [_part(file, ids, needed) for file in self._open([_file(step, name) for name in names])]
+        parts = [rows_of(file, ids, needed) for file in self._open([_file(step, name) for name in names])]
         return best_of(pa.concat_tables([schema.empty_table(), *parts])).select(wanted)
 
     def files(self, step: Step) -> dict[str, str]:
@@ -206,7 +205,7 @@ def encode(table: pa.Table) -> bytes:
     pq.write_table(
         table.combine_chunks(),
         sink,
-        row_group_size=_ROWS_PER_GROUP,
+        row_group_size=GROUP_ROWS,
         compression="zstd",
         use_dictionary=[
             n for n in ("reason", "detail", "format", "mode", "embedder", "kind") if n in table.schema.names
@@ -218,27 +217,3 @@ def encode(table: pa.Table) -> bytes:
 
 def _file(step: Step, batch: str) -> str:
     return f"{step.folder}/{batch}.parquet"
-
-
-def _part(file: pq.ParquetFile, ids: list[str] | None, columns: list[str]) -> pa.Table:
-    with file:
-        if ids is None:
-            return file.read(columns=columns)
-        groups = _groups_with(file.metadata, ids)
-        table = file.read_row_groups(groups, columns=columns)
-        return table.filter(pc.is_in(table["sample_id"], value_set=pa.array(ids, pa.string())))
-
-
-def _groups_with(metadata: pq.FileMetaData, ids: list[str]) -> list[int]:
-    """The row groups whose sample ids may include one of `ids` (sorted)."""
-    column = metadata.schema.names.index("sample_id")
-    groups = []
-    for number in range(metadata.num_row_groups):
-        stats = metadata.row_group(number).column(column).statistics
-        if stats is None or not stats.has_min_max:
-            groups.append(number)
-            continue
-        at = bisect.bisect_left(ids, stats.min)
-        if at < len(ids) and ids[at] <= stats.max:
-            groups.append(number)
-    return groups

@@ -24,7 +24,7 @@ from refinery.ledger import Ledger, LedgerView
 from refinery.near_duplicates import clusters_root, read_clusters
 from refinery.policy import Policy
 from refinery.states.head import StateHead, read_head, write_head
-from refinery.states.rows import row_digests
+from refinery.states.rows import row_digests, rows_table
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
 from refinery.verdicts import Verdicts, evaluate
@@ -119,15 +119,16 @@ class Replayer:
         now = self._now(old, policy, view.offset)
         scope, affected = self._affected(old, now, view, full)
         if affected is not None and not affected:
-            return self._report(old, now, scope, 0, pa.table({}), rows_before=None), now
+            return self._report(old, now, scope, 0, rows_table(), rows_table()), now
         described, verdicts = self.evaluate(policy, view, affected)
         after = state_rows(described, verdicts)
         if affected is None:
-            before = self.trees.rows(old.node)
             node = self.trees.build(after)
+            before, changed = self.trees.diff(old.node, node) if old.count else (rows_table(), after)
         else:
             before = self.trees.lookup(old.node, after["sample_id"].to_pylist())
-            node = self.trees.apply(old.node, _changed(before, after))
+            changed = _changed(before, after)
+            node = self.trees.apply(old.node, changed)
         counts: Counter[str] = Counter()
         held: Counter[str] = Counter()
         if affected is not None:
@@ -136,7 +137,7 @@ class Replayer:
             _count(counts, held, before, -1)
         _count(counts, held, after, +1)
         now = replace(now, root=node.digest, count=node.count, counts=_positive(counts), held=_positive(held))
-        return self._report(old, now, scope, after.num_rows, _changed(before, after), before), now
+        return self._report(old, now, scope, after.num_rows, changed, before), now
 
     def _affected(
         self, old: StateHead, now: StateHead, view: LedgerView, full: bool
@@ -167,18 +168,11 @@ class Replayer:
             # clusters were published whose batches are not marked as compared yet
             clusters = read_clusters(self._store, self._steps.near_duplicates)
             affected.update(clusters["sample_id"].to_pylist())
-        for batch in fresh:
-            affected.update(self._batches.samples(batch))
-        affected &= set(self._known(affected))
+        landed = {sample_id for batch in fresh for sample_id in self._batches.samples(batch)}
+        affected |= landed
+        # a flag may speak of a sample that is not here yet; those of batches met before have rows
+        affected &= {*landed, *self.trees.lookup(old.node, affected)["sample_id"].to_pylist()}
         return "affected samples only", self._whole_clusters(affected)
-
-    def _known(self, sample_ids: set[str]) -> list[str]:
-        """Those of the ids that were ever ingested (a flag may speak of a sample that is not here yet)."""
-        seen = self._batches.origins(columns=["sample_id"])["sample_id"]
-        found: list[str] = pc.unique(
-            seen.filter(pc.is_in(seen, pa.array(list(sample_ids), pa.string())))
-        ).to_pylist()
-        return found
 
     def _whole_clusters(self, sample_ids: set[str]) -> set[str]:
         clusters = read_clusters(self._store, self._steps.near_duplicates)
@@ -195,18 +189,14 @@ class Replayer:
         scope: str,
         evaluated: int,
         changed: pa.Table,
-        rows_before: pa.Table | None,
+        before: pa.Table,
     ) -> ReplayReport:
         flips: Counter[str] = Counter()
-        ids: list[str] = []
-        if rows_before is not None:
-            ids = changed["sample_id"].to_pylist()
-            verdicts = dict(
-                zip(rows_before["sample_id"].to_pylist(), rows_before["verdict"].to_pylist(), strict=True)
-            )
-            for sample_id, verdict in zip(ids, changed["verdict"].to_pylist(), strict=True):
-                if verdicts.get(sample_id) != verdict:
-                    flips[f"{verdicts.get(sample_id, 'new')} → {verdict}"] += 1
+        ids = changed["sample_id"].to_pylist()
+        verdicts = dict(zip(before["sample_id"].to_pylist(), before["verdict"].to_pylist(), strict=True))
+        for sample_id, verdict in zip(ids, changed["verdict"].to_pylist(), strict=True):
+            if verdicts.get(sample_id) != verdict:
+                flips[f"{verdicts.get(sample_id, 'new')} → {verdict}"] += 1
         return ReplayReport(
             root=now.root,
             previous_root=old.root,

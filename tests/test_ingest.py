@@ -354,6 +354,10 @@ def test_origins_come_with_their_batch_and_time_and_only_the_columns_asked_for(
     ]
     assert batches.origins([second.batch], ["sample_id"]).to_pylist() == [{"sample_id": digest(b"b")}]
     assert batches.origins([second.batch], ["batch"]).to_pylist() == [{"batch": second.batch}]
+    assert batches.origins(sample_ids=[digest(b"a"), digest(b"c")])["sample_id"].to_pylist() == [digest(b"a")]
+    assert batches.origins(columns=["batch"], sample_ids=[digest(b"b")]).to_pylist() == [
+        {"batch": second.batch}
+    ]
     with pytest.raises(InputError) as caught:
         batches.origins(columns=["zzz"])
     assert caught.value.kind == "unknown_column"

@@ -8,14 +8,12 @@ its position in the whole ledger, from 1; "up to offset L" means the first L eve
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from refinery.digests import canonical_json, digest
 from refinery.errors import ConflictError, CorruptionError, InputError
-from refinery.ledger.events import Actor, ActorKind, Event, EventType, flag_event, tag_event
+from refinery.ledger.events import Actor, ActorKind, Event, EventType, flag_event, fresh_id, tag_event
 from refinery.ledger.view import EventLog, LedgerView
 from refinery.store import ObjectStore
 from refinery.store.bulk import get_many
@@ -62,19 +60,17 @@ class Ledger:
         An event whose id the ledger already holds is not appended again (the call may be repeated after a crash).
         """
         pending = list(events)
-        group, write_id = uuid.uuid4().hex, uuid.uuid4().hex
+        group, write_id = fresh_id(), fresh_id()
         for _ in range(_MOST_TRIES):
             self._catch_up()
             fresh = [e for e in pending if e.id not in self._log.by_id]
             if fresh:
-                placed = [
-                    replace(e, group=e.group or group, offset=len(self._log.events) + 1 + i)
-                    for i, e in enumerate(fresh)
-                ]
+                first = len(self._log.events) + 1
+                placed = [e.at(first + i, group) for i, e in enumerate(fresh)]
                 data = self._segment(placed, write_id)
                 if not self._store.put_if_absent(_key(self._segments + 1), data):
                     continue
-                self._accept(data)
+                self._extend(placed, data)
             return sorted((self._log.by_id[i] for i in {e.id for e in pending}), key=lambda e: e.offset)
         raise ConflictError(
             "The ledger's end moved too often: other writers never paused. Try again.", kind="ledger_busy"
@@ -151,9 +147,12 @@ class Ledger:
                 f"Ledger segment {number} does not continue segment {number - 1}: the chain is broken.",
                 kind="broken_chain",
             )
+        self._extend(events, data)
+
+    def _extend(self, events: Sequence[Event], segment: bytes) -> None:
         self._log.extend(events)
-        self._segments = number
-        self._last_digest = digest(data)
+        self._segments += 1
+        self._last_digest = digest(segment)
 
 
 def _key(number: int) -> str:

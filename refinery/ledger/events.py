@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import asdict, dataclass, field, replace
+import os
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -42,6 +42,11 @@ class Actor:
         return f"{self.kind.value} {self.name}"
 
 
+def fresh_id() -> str:
+    """32 random hex digits: an id nobody else makes up."""
+    return os.urandom(16).hex()
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event. `id` makes appending idempotent, `offset` is its place in the ledger (0: not appended yet), `group`
@@ -58,17 +63,20 @@ class Event:
     cause: str | None = None
     target: str | None = None
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=fresh_id)
     group: str = ""
     offset: int = 0
 
-    def at(self, offset: int) -> Event:
-        """The same event in its place in the ledger."""
-        return replace(self, offset=offset)
+    def at(self, offset: int, group: str = "") -> Event:
+        """The same event in its place in the ledger, of an act called `group` unless it names one itself."""
+        members = {name: getattr(self, name) for name in _MEMBERS}
+        return Event(**{**members, "group": self.group or group, "offset": offset})
 
     def to_json(self) -> dict[str, Any]:
         """The event as a JSON object without its empty members."""
-        return {key: value for key, value in asdict(self).items() if value is not None and value != ""}
+        found = {name: getattr(self, name) for name in _MEMBERS}
+        found["actor"] = {"kind": self.actor.kind.value, "name": self.actor.name}
+        return {name: value for name, value in found.items() if value is not None and value != ""}
 
     def line(self) -> bytes:
         """The event as one line of a segment: canonical JSON, which holds no newline."""
@@ -97,6 +105,9 @@ class Event:
         }[self.type]
         why = f": {self.reason}" if self.reason else ""
         return f"{what} by {self.actor}{why}"
+
+
+_MEMBERS = tuple(member.name for member in fields(Event))
 
 
 def flag_event(

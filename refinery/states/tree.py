@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ from refinery.store.bulk import each
 
 LEAF_ROWS = 2048
 LEAF_FORMAT = "refinery.leaf/1"
+_RECENT_ROWS = 300_000
+"""How many rows are remembered, of the leaves read last: an update reads what was just looked up."""
 NODE_FORMAT = "refinery.node/1"
 
 
@@ -60,6 +63,9 @@ class StateTrees:
         self._store = store
         self.io = TreeIO()
         self._unwritten: list[tuple[Node, pa.Table]] = []
+        self._recent: dict[str, pa.Table] = {}
+        self._recent_rows = 0
+        self._keeping = threading.Lock()
 
     def build(self, rows: pa.Table) -> Node:
         """The tree of exactly these rows (any order, distinct ids)."""
@@ -123,7 +129,7 @@ class StateTrees:
             return
         try:
             if root.is_leaf:
-                rows = self._read_leaf(root)
+                rows = self._load_leaf(root)
                 if rows.num_rows != root.count or _digest(rows) != root.digest:
                     yield f"Leaf {_leaf_key(root)} does not hold the rows that its name says."
                 return
@@ -213,8 +219,20 @@ class StateTrees:
         return [Node(c["digest"], c["count"], node.depth + 1) if c else None for c in body["children"]]
 
     def _read_leaf(self, node: Node) -> pa.Table:
-        if node.count == 0:
-            return rows_table()
+        found = self._recent.get(node.digest)
+        if found is not None or node.count == 0:
+            return rows_table() if found is None else found
+        rows = self._load_leaf(node)
+        with self._keeping:
+            if node.digest not in self._recent:
+                self._recent[node.digest] = rows
+                self._recent_rows += rows.num_rows
+            while self._recent_rows > _RECENT_ROWS:
+                self._recent_rows -= self._recent.pop(next(iter(self._recent))).num_rows
+        return rows
+
+    def _load_leaf(self, node: Node) -> pa.Table:
+        """The rows of a leaf as they are stored now."""
         self.io.read += 1
         return _leaf_rows(self._store.get(_leaf_key(node)), _leaf_key(node))
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refinery.digests import digest
+from refinery.digests import canonical_json, digest
 from refinery.states import tree
-from refinery.states.rows import rows_table
+from refinery.states.rows import row_lines, rows_table
 from refinery.states.tree import EMPTY_NODE, StateTrees
 from refinery.store.local import LocalStore
 from tests.synthetic import quick_folder
@@ -45,6 +45,42 @@ histories = st.lists(
     ),
     max_size=6,
 )
+
+
+values = st.text() | st.none()
+rows = st.fixed_dictionaries(
+    {
+        "sample_id": st.integers(0, 2**256 - 1).map(lambda n: f"{n:064x}"),
+        "verdict": st.sampled_from(["gold", "held", "pending"]),
+        "reasons": st.lists(st.text(), max_size=3),
+        "near_duplicate": st.booleans(),
+        "bytes": st.integers(0, 2**63 - 1),
+        "format": values,
+        "width": st.integers(0, 2**31) | st.none(),
+        "height": st.integers(0, 2**31) | st.none(),
+        "attributes": st.dictionaries(
+            st.text(), values | st.floats(allow_nan=False, allow_infinity=False)
+        ).map(lambda found: canonical_json(found).decode()),
+        "payloads": st.text(),
+    }
+)
+
+
+@given(st.lists(rows, max_size=6, unique_by=lambda r: str(r["sample_id"])))
+@settings(deadline=None)
+def test_the_line_of_a_row_is_its_canonical_json(drawn: list[dict[str, Any]]) -> None:
+    table = rows_table(drawn)
+    assert row_lines(table) == [canonical_json(found) for found in table.to_pylist()]
+
+
+def test_what_was_damaged_after_it_was_read_is_found(store: LocalStore) -> None:
+    trees = StateTrees(store)
+    root = trees.build(rows_table(row(n) for n in range(9)))
+    assert trees.rows(root).num_rows == 9
+    for info in list(store.list("states/leaves/")):
+        store.delete(info.key)
+        break
+    assert len(list(trees.verify(root))) == 1
 
 
 @given(histories)
