@@ -1,0 +1,110 @@
+"""Writes the samples of today's formats: `python -m tests.formats.make_samples FOLDER`.
+
+A version of the formats is sampled once, when it is new; its samples are kept and read for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from refinery.blobs import blob_key
+from refinery.digests import digest
+from refinery.export import Exporter, parse_recipe
+from refinery.ledger import Actor, ActorKind, Event, EventType
+from refinery.snapshots import Snapshots
+from refinery.states.head import read_head
+from refinery.store.local import LocalStore
+from tests.synthetic import Sample, Synthetic
+
+
+class Picture(Sample):
+    """A made-up sample with real bytes: a PNG of one colour."""
+
+    @property
+    def bytes(self) -> bytes:
+        sink = BytesIO()
+        Image.new("RGB", (8, 8), (30 * self.number, 0, 0)).save(sink, "PNG")
+        return sink.getvalue()
+
+    @property
+    def id(self) -> str:
+        return digest(self.bytes)
+
+
+SAMPLES = [
+    Picture(1, look=1, side=200, attributes={"caption": "a »cat«\n"}),
+    Picture(2, look=1, side=150),
+    Picture(3, sharpness=0.05),
+    Picture(4, side=40),
+    Picture(5, failure="truncated"),
+    Picture(6),
+    Picture(7),
+]
+ANA, CRITIC = Actor(ActorKind.PERSON, "ana"), Actor(ActorKind.MODEL, "critic")
+
+
+def make(folder: Path) -> dict[str, object]:
+    """A store of every format, and what its readers must find in it."""
+    store = LocalStore(folder / "store")
+    project = Synthetic(store)
+    for sample in SAMPLES:
+        store.put_if_absent(blob_key(sample.id), sample.bytes)
+    caption = {"type": "text", "description": "What it shows."}
+    project.ledger.append([Event(EventType.FIELD, ANA, kind="caption", value=caption)])
+    project.compute(project.land(SAMPLES), SAMPLES)
+    [rejected] = project.ledger.append([_flag(6, ANA, "reject", "a watermark"), _flag(7, CRITIC, "blocked")])[
+        :1
+    ]
+    project.ledger.append([Event(EventType.TAG, ANA, SAMPLES[0].id, kind="tag", value="cats")])
+    project.ledger.append([Event(EventType.ATTRIBUTE, ANA, SAMPLES[1].id, kind="caption", value="another")])
+    project.ledger.append([_flag(3, ANA, "keep")])
+    project.ledger.undo([rejected], ANA, "it was none")
+    project.replayer.replay(project.policy)
+    head, _ = read_head(store)
+    snapshots = Snapshots(store)
+    rows = project.replayer.trees.rows(head.node)
+    gold = rows.filter([v == "gold" for v in rows["verdict"].to_pylist()])
+    snapshot, _ = snapshots.freeze(
+        "samples",
+        gold,
+        filter_text=None,
+        policy=head.policy,
+        ledger_offset=head.ledger_offset,
+        state=head.node,
+        steps={n: {"key": s.key, **s.to_json()} for n, s in project.steps.by_name().items()},
+        fields=[[f.name, f.type.value] for f in project.fields.attributes],
+    )
+    exporter = Exporter(store, snapshots)
+    digests = {}
+    for name in ("webdataset", "mds", "parquet"):
+        exporter.export(snapshot, parse_recipe({"format": name, "size": "bytes"}))
+    for index in exporter.exports(snapshot):
+        digests |= {f"{index['prefix']}/{f['name']}": f["digest"] for f in index["files"]}
+    return {
+        "state": head.root,
+        "policy": head.policy,
+        "snapshot": snapshot.root,
+        "gold": gold["sample_id"].to_pylist(),
+        "ledger": [e.to_json() for e in project.ledger.events()],
+        "shards": digests,
+    }
+
+
+def _flag(number: int, actor: Actor, kind: str, reason: str | None = None) -> Event:
+    sample_id = next(s.id for s in SAMPLES if s.number == number)
+    return Event(EventType.FLAG, actor, sample_id, kind, reason=reason)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    expected = make(target)
+    shutil.rmtree(target / "store/.tmp")
+    (target / "expected.json").write_text(
+        json.dumps(expected, indent=1, ensure_ascii=False), encoding="utf-8"
+    )

@@ -1,0 +1,125 @@
+"""Stores that former versions wrote are read for ever; what no version wrote is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from refinery.documents import Steps
+from refinery.errors import RefineryError
+from refinery.export import Exporter
+from refinery.facts import Step
+from refinery.fields import Fields
+from refinery.ledger import Ledger
+from refinery.policy import stored_policy
+from refinery.replay import Replayer
+from refinery.snapshots import Snapshots
+from refinery.states.head import KEY, read_head
+from refinery.states.tree import StateTrees
+from refinery.store.local import LocalStore
+from tests.synthetic import Synthetic
+
+SAMPLES = sorted(path for path in (Path(__file__).parent / "samples").iterdir() if path.is_dir())
+
+
+@pytest.fixture(params=SAMPLES, ids=[path.name for path in SAMPLES])
+def sample(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[LocalStore, dict[str, Any]]:
+    """A copy of a store that a version wrote, and what is in it."""
+    shutil.copytree(request.param / "store", tmp_path / "store")
+    expected = json.loads((request.param / "expected.json").read_text(encoding="utf-8"))
+    return LocalStore(tmp_path / "store"), expected
+
+
+def recorded_steps(store: LocalStore) -> Steps:
+    """The steps under whose keys the facts are stored, whatever the steps of today are."""
+    today = Synthetic(store).steps.by_name()
+    snapshot = Snapshots(store).get("samples@1")
+
+    def step(name: str) -> Step:
+        raw = {k: v for k, v in snapshot.steps[name].items() if k != "key"}
+        found = Step(**raw, columns=today[name].columns)
+        assert found.key == snapshot.steps[name]["key"]
+        return found
+
+    return Steps(step("inspect"), {"default": step("embed")}, step("near_duplicates"))
+
+
+def test_every_event_is_read_as_it_was_written(sample: tuple[LocalStore, dict[str, Any]]) -> None:
+    store, expected = sample
+    ledger = Ledger(store)
+    assert [e.to_json() for e in ledger.events()] == expected["ledger"]
+    assert ledger.verify() == len(list(store.list("ledger/")))
+
+
+def test_truth_is_replayed_to_the_root_of_then(sample: tuple[LocalStore, dict[str, Any]]) -> None:
+    store, expected = sample
+    project, ledger = Synthetic(store), Ledger(store)
+    fields = Fields(ledger.view().registered_fields())
+    policy = stored_policy(store.get(f"policies/{expected['policy']}.json"), fields)
+    assert policy.digest == expected["policy"]
+    assert read_head(store)[0].root == expected["state"]
+    store.delete(KEY)
+    replayer = Replayer(store, ledger, project.batches, project.facts, fields, recorded_steps(store))
+    assert replayer.replay(policy).root == expected["state"]
+
+
+def test_snapshot_and_shards_are_whole(sample: tuple[LocalStore, dict[str, Any]]) -> None:
+    store, expected = sample
+    snapshots = Snapshots(store)
+    snapshot = snapshots.get("samples")
+    assert snapshot.root == expected["snapshot"]
+    assert snapshots.rows(snapshot)["sample_id"].to_pylist() == expected["gold"]
+    assert list(snapshots.verify(snapshot)) == []
+    exporter = Exporter(store, snapshots)
+    indexes = list(exporter.exports(snapshot))
+    shards = {f"{index['prefix']}/{f['name']}": f["digest"] for index in indexes for f in index["files"]}
+    assert shards == expected["shards"]
+    assert [finding for index in indexes for finding in exporter.verify(index)] == []
+
+
+def _read_everything(store: LocalStore, expected: dict[str, Any]) -> None:
+    Ledger(store).events()
+    head, _ = read_head(store)
+    trees = StateTrees(store)
+    trees.rows(head.node)
+    Snapshots(store).all()
+    stored_policy(store.get(f"policies/{expected['policy']}.json"), Synthetic(store).fields)
+
+
+def rewrite(path: Path, version: bytes, other: bytes) -> None:
+    """Make an object one of another version."""
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        assert table.schema.metadata[b"format"] == version
+        pq.write_table(table.replace_schema_metadata({b"format": other}), path)
+        return
+    data = path.read_bytes()
+    assert data.count(version) == 1
+    path.write_bytes(data.replace(version, other))
+
+
+VERSIONS = [
+    ("ledger/00000000000000000001.jsonl", b"refinery.ledger/1"),
+    ("states/head.json", b"refinery.state/1"),
+    ("snapshots/samples/1.json", b"refinery.snapshot/1"),
+    ("policies/*.json", b"refinery.policy/1"),
+    ("states/leaves/*/*.parquet", b"refinery.leaf/1"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "version"), VERSIONS, ids=[v.decode() for _, v in VERSIONS])
+def test_a_version_that_nobody_wrote_yet_is_refused(tmp_path: Path, pattern: str, version: bytes) -> None:
+    folder = shutil.copytree(SAMPLES[0] / "store", tmp_path / "store")
+    expected = json.loads((SAMPLES[0] / "expected.json").read_text(encoding="utf-8"))
+    _read_everything(LocalStore(folder), expected)
+    for path in folder.glob(pattern):
+        rewrite(path, version, version[:-1] + b"9")
+    with pytest.raises(RefineryError) as caught:
+        _read_everything(LocalStore(folder), expected)
+    assert caught.value.kind in ("unknown_format", "damaged_state")
+    assert not caught.value.retryable
