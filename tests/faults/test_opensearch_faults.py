@@ -201,8 +201,8 @@ def crash(server: OpenSearchServer, name: str) -> None:
     patient = OpenSearchSettings(url=server.url, name=f"{name}-patient", timeout=DEADLINE, bulk_rows=20)
     index, other = OpenSearchIndex(hasty, FIELDS), OpenSearchIndex(patient, FIELDS)
     other.upsert(documents([0]))
-    index.upsert(documents([0]))
-    sequence = index.next_sequence()
+    again(lambda: index.upsert(documents([0])))
+    sequence = again(index.next_sequence)
     acknowledged: list[str] = []
     begun, killed = threading.Event(), threading.Event()
     ended: list[TransientError] = []
