@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from refinery.digests import canonical_json, check_sample_id
@@ -86,7 +87,7 @@ class Event:
     def from_json(cls, raw: dict[str, Any]) -> Event:
         """The event a segment's line holds. CorruptionError for a type or member this version does not know."""
         try:
-            actor = Actor(ActorKind(raw["actor"]["kind"]), raw["actor"]["name"])
+            actor = _actor(raw["actor"]["kind"], raw["actor"]["name"])
             return cls(**{**raw, "type": EventType(raw["type"]), "actor": actor})
         except (TypeError, KeyError, ValueError) as error:
             raise CorruptionError(
@@ -108,6 +109,11 @@ class Event:
 
 
 _MEMBERS = tuple(member.name for member in fields(Event))
+
+
+@lru_cache(maxsize=10_000)
+def _actor(kind: str, name: str) -> Actor:
+    return Actor(ActorKind(kind), name)
 
 
 def flag_event(
