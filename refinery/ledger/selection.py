@@ -64,14 +64,17 @@ def select(view: LedgerView, selection: Selection) -> list[Event]:
 
 
 def undoable(view: LedgerView, chosen: Iterable[Event]) -> list[Event]:
-    """Of the chosen events and those that follow from them: the ones no undo from outside compensates, in order."""
+    """Which events to undo, in order, so that nothing of the chosen ones or of what follows from them has effect any more:
+    those that no undo from outside compensates. An undo of what falls away itself counts as outside, for it agrees."""
     whole = with_followers(view, chosen)
-    inside = {event.id for event in whole}
-    undone: set[str] = set()  # by undos that are not chosen and stand when the chosen ones are gone
+    ids = {event.id for event in whole}
+    inside = {e.id: e for e in whole if e.type is not EventType.UNDO or subject(view, e).id not in ids}
+    undone: set[str] = set()  # by undos from outside that stand
     for event in reversed(view.events):
-        if event.type is EventType.UNDO and event.target and event.id not in inside | undone:
+        outside = event.type is EventType.UNDO and event.id not in inside
+        if outside and event.target and event.id not in undone:
             undone.add(event.target)
-    return [event for event in whole if event.id not in undone]
+    return [event for event in inside.values() if event.id not in undone]
 
 
 def with_followers(view: LedgerView, chosen: Iterable[Event]) -> list[Event]:
