@@ -163,7 +163,7 @@ class Explainer:
         trials = [
             (
                 f"undo {event.describe()} (event {event.id[:12]}, offset {event.offset})",
-                undo_events(undoable(view, [event]), you),
+                undo_events(view, undoable(view, [event]), you),
             )
             for event in view.flags(sample_id)
         ]

@@ -81,7 +81,7 @@ def preview_undo(
 ) -> UndoPreview:
     """What undoing the selection would do. InputError when nothing of it is left to undo."""
     targets = select(view, selection)
-    undos = undo_events(targets, actor)
+    undos = undo_events(view, targets, actor)
     then = view.with_events(undos)
     subjects = {subject(view, e).id: subject(view, e) for e in targets}
     returning = [e for e in subjects.values() if then.stands(e) and not view.stands(e)]

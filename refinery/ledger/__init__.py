@@ -98,7 +98,7 @@ class Ledger:
 
     def undo(self, targets: Sequence[Event], actor: Actor, reason: str | None = None) -> list[Event]:
         """Compensate events: they stand no longer, and stay in the ledger. An undo can itself be undone."""
-        return self.append(undo_events(targets, actor, reason))
+        return self.append(undo_events(self.view(), targets, actor, reason))
 
     def verify(self) -> int:
         """Read the whole chain anew; the number of segments. CorruptionError names the first bad one."""

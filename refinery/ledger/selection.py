@@ -55,6 +55,8 @@ def select(view: LedgerView, selection: Selection) -> list[Event]:
     InputError when there is no such event, act or actor, or nothing of it is left to undo.
     """
     targets = undoable(view, _chosen(view, selection))
+    if selection.actor and not _changes(view, targets, selection.actor):
+        targets = []  # such as undos of others' words that the actor itself undid
     if not targets:
         raise InputError(
             "There is nothing to undo: no act stands in the ledger, or what you chose is undone already.",
@@ -92,19 +94,23 @@ def with_followers(view: LedgerView, chosen: Iterable[Event]) -> list[Event]:
     return sorted(queue, key=lambda e: e.offset)
 
 
-def undo_events(targets: Sequence[Event], actor: Actor, reason: str | None = None) -> list[Event]:
-    """The undos of these events. The undo of a child follows from the undo of its parent, so that undoing the one undo
-    brings both back."""
+def undo_events(
+    view: LedgerView, targets: Sequence[Event], actor: Actor, reason: str | None = None
+) -> list[Event]:
+    """The undos of these events. The undo of what follows from another follows from that one's undo, so that undoing the
+    one undo brings both back."""
     undos: dict[str, Event] = {}
     for target in sorted(targets, key=lambda e: e.offset):
-        cause = undos.get(target.cause or "")
+        parent = view.get(target.cause or "")
+        while parent and parent.id not in undos:
+            parent = view.get(parent.cause or "")
         undos[target.id] = Event(
             EventType.UNDO,
             actor,
             sample_id=target.sample_id,
             target=target.id,
             reason=reason,
-            cause=cause.id if cause else None,
+            cause=undos[parent.id].id if parent else None,
         )
     return list(undos.values())
 
@@ -145,6 +151,12 @@ def _chosen(view: LedgerView, selection: Selection) -> list[Event]:
                 kind="no_such_actor",
             )
     return [e for e in said if e.offset > selection.since and selection.kind in (None, subject(view, e).kind)]
+
+
+def _changes(view: LedgerView, targets: Sequence[Event], actor: Actor) -> bool:
+    """Whether undoing these makes anything but undos stand that did not, or the other way round."""
+    then = view.with_events(undo_events(view, targets, actor))
+    return any(view.stands(of) != then.stands(of) for of in (subject(view, e) for e in targets))
 
 
 def _only_act(events: Iterable[Event], prefix: str) -> str:
