@@ -15,6 +15,7 @@ from refinery.documents import Described, Steps
 from refinery.errors import InputError
 from refinery.facts import FactStore
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, LedgerView
+from refinery.ledger.selection import undo_events, undoable
 from refinery.policy import Policy, Rule
 from refinery.replay import Replayer
 from refinery.snapshots import Snapshots
@@ -152,7 +153,7 @@ class Explainer:
         policy: Policy,
         rules: list[dict[str, Any]],
     ) -> Iterator[Flip]:
-        """Single ledger events that flip the verdict, each tried, then what the rules would have to say."""
+        """Single acts that flip the verdict, each tried, then what the rules would have to say."""
         if verdict == PENDING:
             yield Flip("compute the missing facts: `refinery run`", "gold or held", False)
             return
@@ -160,7 +161,7 @@ class Explainer:
         trials = [
             (
                 f"undo {event.describe()} (event {event.id[:12]}, offset {event.offset})",
-                Event(EventType.UNDO, you, sample_id, target=event.id),
+                undo_events(view, undoable(view, [event]), you),
             )
             for event in view.flags(sample_id)
         ]
@@ -168,12 +169,12 @@ class Explainer:
         trials.append(
             (
                 f"a person's {word}: `refinery flag {sample_id[:12]} --kind {word}`",
-                Event(EventType.FLAG, you, sample_id, word),
+                [Event(EventType.FLAG, you, sample_id, word)],
             )
         )
         found = False
-        for change, event in trials:
-            outcome = self._try(sample_id, event, view, policy)
+        for change, events in trials:
+            outcome = self._try(sample_id, events, view, policy)
             if (outcome == GOLD) != (verdict == GOLD):
                 found = True
                 yield Flip(change, outcome, True)
@@ -188,8 +189,8 @@ class Explainer:
                 False,
             )
 
-    def _try(self, sample_id: str, event: Event, view: LedgerView, policy: Policy) -> str:
-        described, verdicts = self._replayer.evaluate(policy, view.with_event(event), [sample_id])
+    def _try(self, sample_id: str, events: list[Event], view: LedgerView, policy: Policy) -> str:
+        described, verdicts = self._replayer.evaluate(policy, view.with_events(events), [sample_id])
         return str(verdicts.verdict[described.documents["sample_id"].to_pylist().index(sample_id)])
 
 

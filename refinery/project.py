@@ -21,7 +21,8 @@ from refinery.explain import Explainer, Explanation
 from refinery.export import Exporter
 from refinery.facts import FactStore
 from refinery.fields import Field, Fields, FieldType, check_attribute
-from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, flag_event, tag_event
+from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, Selection, flag_event, tag_event
+from refinery.ledger.selection import select
 from refinery.policy import DEFAULT_POLICY, Policy, load_policy
 from refinery.projection import ProjectionReport, Projector
 from refinery.replay import Replayer, ReplayReport
@@ -29,10 +30,12 @@ from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.head import read_head
 from refinery.states.tree import StateTrees
 from refinery.verdicts import GOLD
+from refinery.whatif import UndoPreview, preview_undo
 
 if TYPE_CHECKING:
     from refinery.embedders import Embedder
     from refinery.index import SampleIndex
+    from refinery.propagation import Propagator
 
 STANDARD_ATTRIBUTES = (
     Field("caption", FieldType.TEXT, "What the picture shows, in words."),
@@ -186,17 +189,39 @@ class Refinery:
         self._check_seen(sample_ids)
         return self.ledger.append(tag_event(i, tag, actor, reason=reason) for i in sample_ids)
 
-    def undo(self, actor: Actor, *, event_id: str | None = None, reason: str | None = None) -> list[Event]:
-        """Compensate one event, or (without an id) every event of the newest act. InputError when nothing is left to undo."""
-        targets = [self.ledger.find(event_id)] if event_id else self.ledger.view().last_group()
-        view = self.ledger.view()
-        standing = [e for e in targets if view.stands(e)]
-        if not standing:
-            raise InputError(
-                "There is nothing to undo: no act stands in the ledger, or the event is undone already.",
-                kind="nothing_to_undo",
-            )
-        return self.ledger.undo(standing, actor, reason)
+    def undo(
+        self,
+        actor: Actor,
+        *,
+        event_id: str | None = None,
+        selection: Selection | None = None,
+        reason: str | None = None,
+    ) -> list[Event]:
+        """Compensate what the selection (or `event_id` alone) names, and all that follows from it, as one act; without
+        either the newest act. InputError when nothing is left to undo."""
+        chosen = selection or Selection(event=event_id)
+        return self.ledger.undo(select(self.ledger.view(), chosen), actor, reason)
+
+    def preview_undo(self, selection: Selection, actor: Actor) -> UndoPreview:
+        """What `undo` would compensate, and who would move. Nothing is written."""
+        return preview_undo(self.replayer, self.policy, self.ledger.view(), selection, actor)
+
+    @property
+    def propagator(self) -> Propagator:
+        """Propagation of flags to related samples."""
+        from refinery.propagation import Propagator
+
+        projector = self.projector
+        return Propagator(
+            self.store,
+            self.ledger,
+            self.batches,
+            self.replayer,
+            projector,
+            self.fields,
+            self.steps,
+            self.index,
+        )
 
     def register_field(self, field: Field, actor: Actor) -> Event:
         """Register an attribute; one that is registered so already stays as it is.

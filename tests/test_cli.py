@@ -83,6 +83,7 @@ def test_each_json_document_has_exactly_the_documented_members(
     cli: Cli, corpus: CorpusReport, tmp_path: Path
 ) -> None:
     sample = cli.json("search", "--where", "verdict = 'gold'", "--limit", "1")["hits"][0]["sample_id"]
+    flag = cli.json("flag", sample, "--kind", "review")["events"][0]["id"]
     other = cli.project / "policy.yaml"
     calls = {
         "init": ("init", str(tmp_path / "fresh"), *OFFLINE),
@@ -94,7 +95,10 @@ def test_each_json_document_has_exactly_the_documented_members(
         "show": ("show", sample[:10]),
         "flag": ("flag", sample, "--kind", "review"),
         "tag": ("tag", sample, "--tag", "sky"),
+        "undo --dry-run": ("undo", "--dry-run"),
         "undo": ("undo",),
+        "propagate --dry-run": ("propagate", flag, "--to", "source", "--dry-run"),
+        "propagate": ("propagate", flag, "--to", "source"),
         "log": ("log", "--limit", "3"),
         "explain": ("explain", sample),
         "policy show": ("policy", "show"),

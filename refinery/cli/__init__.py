@@ -22,9 +22,11 @@ from refinery.cli import (
     gold,
     policy,
     projects,
+    propagate,
     search,
     show,
     snapshots,
+    undo,
     view,
 )
 from refinery.cli.session import Session
@@ -37,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (projects, bronze, gold, search, show, flags, explain, fields, doctor, view):
+for part in (projects, bronze, gold, search, show, flags, undo, propagate, explain, fields, doctor, view):
     app.add_typer(part.app)
 app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
 app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify.")

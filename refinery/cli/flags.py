@@ -1,4 +1,4 @@
-"""Commands of the ledger: flag, tag, undo, log."""
+"""Commands of the ledger: flag, tag, log."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def flag(
     events = session.project.flag(
         samples, kind, session.actor(actor, as_), reason=reason, confidence=confidence
     )
-    _show_act(session, f"flag {kind}", events)
+    show_act(session, f"flag {kind}", events)
 
 
 @app.command()
@@ -72,30 +72,9 @@ def tag(
     """Stand a tag on samples, all or none. Tags are for finding; they hold nothing back by themselves."""
     session = start(ctx, as_json)
     samples = _samples(session, ids, where)
-    _show_act(
+    show_act(
         session, f"tag {tag}", session.project.tag(samples, tag, session.actor(actor, as_), reason=reason)
     )
-
-
-@app.command()
-def undo(
-    ctx: typer.Context,
-    event: Annotated[
-        str | None,
-        typer.Argument(
-            help="An event's id or how it begins (`refinery log`); without it the newest act.",
-            show_default=False,
-        ),
-    ] = None,
-    reason: Reason = None,
-    actor: ActorName = None,
-    as_: As = "person",
-    as_json: Json = False,
-) -> None:
-    """Undo an event, or the newest act whole. The ledger keeps both; nothing is deleted."""
-    session = start(ctx, as_json)
-    events = session.project.undo(session.actor(actor, as_), event_id=event, reason=reason)
-    _show_act(session, "undo", events)
 
 
 @app.command()
@@ -151,18 +130,27 @@ def _samples(session: Session, ids: Iterable[str] | None, where: str | None) -> 
     return list(dict.fromkeys(project.resolve(i) for i in given))
 
 
-def _show_act(session: Session, what: str, events: Sequence[Event]) -> None:
-    document = {
+def show_act(session: Session, what: str, events: Sequence[Event]) -> None:
+    """What an act did, once it is in the ledger."""
+    document = act_document(session, what, events)
+    session.out.show(document, lambda: act_lines(document))
+
+
+def act_document(session: Session, what: str, events: Sequence[Event]) -> dict[str, Any]:
+    """An act for machines; the index follows it first."""
+    return {
         "act": what,
-        "events": [{"id": e.id, "offset": e.offset, "sample_id": e.sample_id} for e in events],
+        "events": [
+            {"id": e.id, "offset": e.offset, "sample_id": e.sample_id, "group": e.group} for e in events
+        ],
         "samples": len({e.sample_id for e in events}),
         "ledger_offset": session.project.ledger.offset,
         "indexed": session.follow_ledger() if events else 0,
     }
-    session.out.show(document, lambda: _act_lines(document))
 
 
-def _act_lines(document: dict[str, Any]) -> Iterator[Line]:
+def act_lines(document: dict[str, Any]) -> Iterator[Line]:
+    """An act for people."""
     yield line(
         (f"{document['act']}", "bold"),
         f" on {many(document['samples'], 'sample')}; the ledger is at offset {document['ledger_offset']:,}",
@@ -170,7 +158,7 @@ def _act_lines(document: dict[str, Any]) -> Iterator[Line]:
     if not document["events"]:
         return
     for event in document["events"][:10]:
-        yield f"  {event['sample_id']}  event {event['id'][:12]}"
+        yield f"  {event['sample_id'] or 'a field'}  event {event['id'][:12]}"
     if len(document["events"]) > 10:
         yield f"  … and {len(document['events']) - 10:,} more"
     back = "" if document["act"] == "undo" else "; `refinery undo` takes it back"
@@ -182,10 +170,11 @@ def _log_lines(rows: Sequence[dict[str, Any]]) -> Iterator[Line]:
         yield "The ledger has no such event."
         return
     yield table(
-        ["offset", "event", "sample", "what", "when"],
+        ["offset", "act", "event", "sample", "what", "when"],
         (
             [
                 row["offset"],
+                row.get("group", "")[:12],
                 row["id"][:12],
                 row.get("sample_id", "")[:12],
                 row["text"] + ("" if row["stands"] else " (undone)"),

@@ -14,11 +14,23 @@ from typing import Any
 from refinery.digests import canonical_json, digest
 from refinery.errors import ConflictError, CorruptionError, InputError
 from refinery.ledger.events import Actor, ActorKind, Event, EventType, flag_event, fresh_id, tag_event
+from refinery.ledger.selection import Selection, parse_actor, undo_events
 from refinery.ledger.view import EventLog, LedgerView
 from refinery.store import ObjectStore
 from refinery.store.bulk import get_many
 
-__all__ = ["Actor", "ActorKind", "Event", "EventType", "Ledger", "LedgerView", "flag_event", "tag_event"]
+__all__ = [
+    "Actor",
+    "ActorKind",
+    "Event",
+    "EventType",
+    "Ledger",
+    "LedgerView",
+    "Selection",
+    "flag_event",
+    "parse_actor",
+    "tag_event",
+]
 
 FORMAT = "refinery.ledger/1"
 _MOST_TRIES = 10_000
@@ -78,19 +90,11 @@ class Ledger:
 
     def find(self, event_id: str) -> Event:
         """The event with this id, or with the only id that starts so. InputError when there is none or several."""
-        found = [e for e in self.events() if e.id.startswith(event_id)]
-        if len(found) != 1 or not event_id:
-            count = "no event" if not found else f"{len(found)} events"
-            raise InputError(
-                f"The ledger has {count} with an id that starts with {event_id!r}.", kind="no_such_event"
-            )
-        return found[0]
+        return self.view().find(event_id)
 
     def undo(self, targets: Sequence[Event], actor: Actor, reason: str | None = None) -> list[Event]:
         """Compensate events: they stand no longer, and stay in the ledger. An undo can itself be undone."""
-        return self.append(
-            Event(EventType.UNDO, actor, target=e.id, sample_id=e.sample_id, reason=reason) for e in targets
-        )
+        return self.append(undo_events(self.view(), targets, actor, reason))
 
     def verify(self) -> int:
         """Read the whole chain anew; the number of segments. CorruptionError names the first bad one."""

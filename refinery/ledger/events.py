@@ -96,7 +96,7 @@ class Event:
             ) from None
 
     def describe(self) -> str:
-        """One sentence for people: who did what, and why."""
+        """One sentence for people: who did what, why, and from which event it follows."""
         what = {
             EventType.FLAG: f"flag {self.kind}",
             EventType.TAG: f"tag {self.value}",
@@ -105,7 +105,8 @@ class Event:
             EventType.UNDO: "undo",
         }[self.type]
         why = f": {self.reason}" if self.reason else ""
-        return f"{what} by {self.actor}{why}"
+        follows = f" (follows from event {self.cause[:12]})" if self.cause else ""
+        return f"{what} by {self.actor}{why}{follows}"
 
 
 _MEMBERS = tuple(member.name for member in fields(Event))

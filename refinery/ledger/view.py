@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from refinery.errors import InputError
 from refinery.fields import Field, FieldType
 from refinery.ledger.events import ActorKind, Event, EventType
 
@@ -52,9 +53,32 @@ class LedgerView:
         self.offset = len(log.events) if offset is None else offset
         self._log = log
 
-    def with_event(self, event: Event) -> LedgerView:
-        """The view as it would be if `event` were appended: for what-if, nothing is written."""
-        return LedgerView(EventLog([*self._log.events[: self.offset], event.at(self.offset + 1)]))
+    @property
+    def events(self) -> Sequence[Event]:
+        """The first `offset` events of the ledger, in order."""
+        return self._log.events[: self.offset]
+
+    def get(self, event_id: str) -> Event | None:
+        """The event with this id, if it is one of the first `offset`."""
+        event = self._log.by_id.get(event_id)
+        return event if event and event.offset <= self.offset else None
+
+    def find(self, event_id: str) -> Event:
+        """The event with this id, or with the only id that starts so. InputError when there is none or several."""
+        if exact := self.get(event_id):
+            return exact
+        found = [e for e in self.events if e.id.startswith(event_id)]
+        if len(found) != 1 or not event_id:
+            count = "no event" if not found else f"{len(found)} events"
+            raise InputError(
+                f"The ledger has {count} with an id that starts with {event_id!r}.", kind="no_such_event"
+            )
+        return found[0]
+
+    def with_events(self, events: Sequence[Event]) -> LedgerView:
+        """The view as it would be if `events` were appended: for what-if, nothing is written."""
+        fresh = [event.at(self.offset + n) for n, event in enumerate(events, start=1)]
+        return LedgerView(EventLog([*self.events, *fresh]))
 
     def standing(self, sample_id: str) -> Sequence[Event]:
         """The events that stand on a sample, oldest first."""
