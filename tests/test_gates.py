@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -211,8 +212,9 @@ def test_drift_of_a_fact_is_measured_with_known_numbers(project: Project) -> Non
     base, head = project.freeze("set", sharp), project.freeze("set", [*sharp[:5], *dull[:5]])
     assert project.judge(base, base, "drift", field="sharpness", max_ks=0, max_psi=0, max_missing=0).passed
     found = project.judge(base, head, "drift", field="sharpness", max_ks=0.5, max_psi=0.9)
-    # bins: below, at and above the only value of BASE; half a sample is added to each
-    assert measured(found) == {"KS": 0.5, "PSI": pytest.approx(1.340145, abs=1e-5), "missing": 0}
+    # below, at and above the only value of BASE are (0, 10, 0) and (5, 5, 0) samples, and half a sample more in each
+    psi = (5.5 - 0.5) / 11.5 * math.log(5.5 / 0.5) + (5.5 - 10.5) / 11.5 * math.log(5.5 / 10.5)
+    assert measured(found) == {"KS": 0.5, "PSI": pytest.approx(psi, abs=1e-5), "missing": 0}
     assert [m.passed for m in found.measures] == [True, False, True]
     assert {e.sample_id for e in found.evidence} == {s.id for s in dull[:5]}
     assert "The median of sharpness went 0.75 → 0.5" in found.sentence
