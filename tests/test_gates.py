@@ -193,6 +193,9 @@ def test_samples_that_were_never_compared_fail_what_rests_on_clusters(project: P
     found = project.judge(head, head, "leakage", against=["evals"])
     assert not found.passed
     assert "1 samples were never compared" in found.findings[0]
+    report = project.gate(head, head, {"name": "no_leak", "kind": "leakage", "against": ["evals"]})
+    assert "no_leak: 0 of 2 samples of HEAD overlap with evals@1. 1 samples were" in report.summary
+    assert "1 samples were never compared" in report.markdown()
     project.compute(late, samples[2:])
     assert project.judge(head, head, "leakage", against=[other.ref]).passed
 

@@ -75,6 +75,11 @@ class Result:
     def passed(self) -> bool:
         return not self.findings and all(m.passed for m in self.measures)
 
+    @property
+    def said(self) -> str:
+        """The sentence, and the first finding when the sentence does not hold it already."""
+        return " ".join([self.sentence, *(f for f in self.findings[:1] if f not in self.sentence)])
+
     def to_json(self) -> dict[str, Any]:
         return {
             "rule": self.rule,
@@ -113,7 +118,7 @@ class GateReport:
         step = f"{self.base.ref} → {self.head.ref}"
         if self.passed:
             return f"{step} passed all {len(self.results)} rules."
-        found = " ".join(f"{r.rule}: {r.sentence}" for r in self.results if not r.passed)
+        found = " ".join(f"{r.rule}: {r.said}" for r in self.results if not r.passed)
         return f"{step} failed {len(self.failed)} of {len(self.results)} rules. {found}"
 
     def to_json(self) -> dict[str, Any]:
