@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from assets.gold import shards, snapshots, verdicts
 from assets.metadata import table
 from assets.plan import plan_batches
+from assets.reports import gate_metadata
 from assets.silver import embeddings, sample_index
 from refinery import accounting
 from refinery.errors import CorruptionError
@@ -85,6 +86,21 @@ def snapshot_verifies(
     newest = _newest(project, context)
     findings = [finding for s in newest for finding in project.snapshots.verify(s)]
     return _result(findings, snapshots=len(newest), samples=sum(s.count for s in newest))
+
+
+@dg.asset_check(
+    asset=snapshots,
+    blocking=True,
+    description="The step to the newest snapshot from its parent passes the gate that refinery.yaml gives the dataset.",
+)
+def gate_passes(context: dg.AssetCheckExecutionContext, refinery: RefineryResource) -> dg.AssetCheckResult:
+    project = refinery.open()
+    judged = [project.dataset_gate(snapshot) for snapshot in _newest(project, context)]
+    reports = [report for report in judged if report is not None]
+    failed = [report.summary for report in reports if not report.passed]
+    return dg.AssetCheckResult(
+        passed=not failed, description=" ".join(failed) or None, metadata=gate_metadata(reports)
+    )
 
 
 @dg.asset_check(

@@ -9,6 +9,7 @@ from assets.bronze import raw_samples
 from assets.checks import (
     accounting_adds_up,
     embeddings_finite_and_complete,
+    gate_passes,
     index_matches_truth,
     shards_verify,
     snapshot_verifies,
@@ -29,6 +30,7 @@ defs = dg.Definitions(
         embeddings_finite_and_complete,
         index_matches_truth,
         snapshot_verifies,
+        gate_passes,
         shards_verify,
     ],
     jobs=JOBS,

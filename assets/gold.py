@@ -7,7 +7,7 @@ from assets.partitions import DATASETS
 from assets.reports import export_metadata, replay_metadata, snapshot_metadata
 from refinery import accounting
 from refinery.digests import digest_json
-from refinery.errors import CorruptionError
+from refinery.errors import CorruptionError, GateError
 from refinery.export import parse_recipe
 from resources import RefineryResource
 
@@ -72,6 +72,9 @@ def shards(context: dg.AssetExecutionContext, refinery: RefineryResource) -> dg.
     snapshot = project.snapshots.get(context.partition_key)
     for finding in project.snapshots.verify(snapshot, blobs=False):
         raise CorruptionError(f"{snapshot.ref} cannot be exported. {finding}", kind="damaged_snapshot")
+    gate = project.dataset_gate(snapshot)
+    if gate is not None and not gate.passed:
+        raise GateError(f"{gate.summary} Mend the dataset and freeze it again.", kind="gate_failed")
     recipes = [parse_recipe(raw) for raw in project.settings.datasets[snapshot.name].exports]
     reports = [
         project.exporter.export(

@@ -71,13 +71,14 @@ def end_abandoned_runs(instance: dg.DagsterInstance, home: Path) -> int:
     return ended
 
 
-def failed_checks(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
-    """What the failed asset checks of a run found, a sentence or two each."""
+def failed_checks(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, str]]:
+    """The failed asset checks of a run: the name of each and what it found, a sentence or two."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
         if entry.dagster_event is not None:
             found = entry.dagster_event.asset_check_evaluation_data
             if not found.passed:
-                yield f"Check {found.check_name} of {found.asset_key.to_user_string()} failed: {found.description}"
+                asset = found.asset_key.to_user_string()
+                yield found.check_name, f"Check {found.check_name} of {asset} failed: {found.description}"
 
 
 def _alive(file: Path) -> bool:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 import pyarrow as pa
 
+from refinery.markdown import escape
 from refinery.project import Refinery
 
 THUMBNAILS = 8
 _SIDE = 96
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>&~:@\"'$=^])")
 
 
 class Clock:
@@ -36,11 +35,6 @@ class Clock:
             "samples_per_second": round(samples / seconds, 2),
             "megabytes_per_second": round(nbytes / seconds / 1e6, 3),
         }
-
-
-def escape(text: object) -> str:
-    """Text as Markdown that shows exactly it: no markup, no link, one line."""
-    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import dagster as dg
+
 from assets.metadata import Clock, counts, table
 from refinery.digests import digest, digest_json
 from refinery.export import ExportReport
 from refinery.facts import Step
+from refinery.gates import GateReport
 from refinery.near_duplicates import ClusterReport
 from refinery.project import Refinery
 from refinery.projection import ProjectionReport
@@ -112,6 +115,24 @@ def snapshot_metadata(project: Refinery, snapshot: Snapshot, new: bool) -> dict[
         "filter": snapshot.filter or "all of gold",
         "policy": snapshot.policy,
         "ledger_offset": snapshot.ledger_offset,
+    }
+
+
+def gate_metadata(reports: Sequence[GateReport]) -> dict[str, Any]:
+    """What the gates of datasets measured, a number each, and the reports."""
+    numbers = {
+        f"{report.head.name}.{result.rule}.{measure.name.replace(' ', '_')}": measure.value
+        for report in reports
+        for result in report.results
+        for measure in result.measures
+        if measure.value is not None
+    }
+    shown = {"report": dg.MetadataValue.md("\n".join(r.markdown() for r in reports))} if reports else {}
+    return {
+        **numbers,
+        "gates": len(reports),
+        "failed_rules": sum(len(report.failed) for report in reports),
+        **shown,
     }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from assets.plan import BatchWork, check_dataset, dataset_is_due, gold_is_due, plan_batches
 from refinery.accounting import Status, audit
-from refinery.errors import CorruptionError
+from refinery.errors import CorruptionError, GateError
 from refinery.progress import Progress
 from refinery.project import Refinery
 
@@ -27,6 +27,7 @@ ORDER = (
     *("verdicts", "snapshots", "shards", "sample_index"),
 )
 _UNITS = {"raw_samples": "entries", "snapshots": "snapshots", "shards": "shards", "sample_index": "documents"}
+GATE_CHECK = "gate_passes"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -46,7 +47,7 @@ class StageReport:
 class RunReport:
     """What a run did. `replay` has evaluated, changed, reused, scope and flips when verdicts were replayed, else None;
     `snapshots` are the newest of the datasets, those made now under `frozen`. `failed_checks` are the findings of asset
-    checks that let the run go on; a failed blocking one is a CorruptionError."""
+    checks that let the run go on; a failed blocking one is a CorruptionError, or a GateError when it is a gate's."""
 
     stages: list[StageReport]
     replay: dict[str, Any] | None
@@ -153,7 +154,8 @@ def run(
     """Materialize what is missing: land, inspect, embed, cluster, judge, freeze the datasets of refinery.yaml, export
     them, index. `progress` makes, for the name of a piece of work, what is told about it; `workers` bounds the threads.
 
-    Raises what the assets raise, and CorruptionError when the samples do not add up.
+    Raises what the assets raise, GateError when a dataset does not pass its gate (after the others were frozen), and
+    CorruptionError when the samples do not add up.
     """
     started = time.monotonic()
     with _Launcher(project, progress, workers or 0) as launch:
@@ -186,10 +188,16 @@ def run_datasets(
 
 def _freeze(project: Refinery, launch: _Launcher, names: Sequence[str]) -> None:
     due = [name for name in names if dataset_is_due(project, name)]
+    failed: list[str] = []
     for name in due:
-        launch("freeze_dataset", name)
+        try:
+            launch("freeze_dataset", name)
+        except GateError as error:  # its dataset is frozen and not exported; the others are no worse for it
+            failed.append(str(error))
     if due and not project.projector.is_current():
         launch("project_index")
+    if failed:
+        raise GateError(" ".join(failed), kind="gate_failed")
 
 
 def _report(
@@ -248,8 +256,11 @@ class _Launcher:
         except DagsterExecutionInterruptedError:
             raise KeyboardInterrupt from None
         except DagsterAssetCheckFailedError:
-            raise CorruptionError(" ".join(failed_checks(instance, run_id)), kind="failed_check") from None
-        self.tally.failed_checks.extend(failed_checks(instance, run_id))
+            checks = dict(failed_checks(instance, run_id))
+            if set(checks) == {GATE_CHECK}:
+                raise GateError(checks[GATE_CHECK], kind="gate_failed") from None
+            raise CorruptionError(" ".join(checks.values()), kind="failed_check") from None
+        self.tally.failed_checks.extend(text for _, text in failed_checks(instance, run_id))
         for event in result.get_asset_materialization_events():
             found = event.step_materialization_data.materialization
             values = {name: entry.value for name, entry in found.metadata.items()}

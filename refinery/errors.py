@@ -5,7 +5,8 @@
     ├── ConfigError      fix the config    exit code 4
     ├── TransientError   retry             exit code 5   (the only retryable group)
     ├── ConflictError    somebody else won exit code 6
-    └── CorruptionError  data is damaged   exit code 7
+    ├── CorruptionError  data is damaged   exit code 7
+    └── GateError        mend the dataset  exit code 8
 
 A message names the thing, what was found, and what to do. `kind` is stable: programs match on it, never on the text.
 """
@@ -61,6 +62,12 @@ class CorruptionError(RefineryError):
     """Stored data is not what its digest or format says."""
 
     exit_code = 7
+
+
+class GateError(RefineryError):
+    """A snapshot does not pass the gate of its dataset: mend the dataset, or the rules on purpose."""
+
+    exit_code = 8
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:

@@ -34,6 +34,7 @@ from refinery.whatif import UndoPreview, preview_undo
 
 if TYPE_CHECKING:
     from refinery.embedders import Embedder
+    from refinery.gates import GateReport
     from refinery.index import SampleIndex
     from refinery.propagation import Propagator
 
@@ -330,6 +331,26 @@ class Refinery:
         """What differs between two snapshots, with causes."""
         differ = Differ(self.store, self.ledger, self.batches, self.steps)
         return differ.diff(self.snapshots.get(old), self.snapshots.get(new))
+
+    def gate(self, base: str, head: str, rules: Path | str) -> GateReport:
+        """Judge the step from one snapshot to another by the rules in a YAML file."""
+        return self._judge(self.snapshots.get(base), self.snapshots.get(head), Path(rules))
+
+    def dataset_gate(self, snapshot: Snapshot) -> GateReport | None:
+        """Judge the step to a snapshot from its parent by the rules that refinery.yaml gives its dataset; None when it
+        gives none. A first version is judged against itself: rules about change find none."""
+        dataset = self.settings.datasets.get(snapshot.name)
+        if dataset is None or dataset.gate is None:
+            return None
+        base = self.snapshots.get(snapshot.parent) if snapshot.parent else snapshot
+        return self._judge(base, snapshot, self.path / dataset.gate)
+
+    def _judge(self, base: Snapshot, head: Snapshot, rules: Path) -> GateReport:
+        from refinery.gates import Gate, load_rules
+
+        found = load_rules(rules, self.fields, self.settings.spaces)
+        gate = Gate(self.store, self.snapshots, self.fields, lambda space: self.steps.embed[space])
+        return gate.judge(base, head, found)
 
     def status(self) -> accounting.Status:
         """Where the project stands."""

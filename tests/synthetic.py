@@ -45,10 +45,12 @@ rules:
 
 @dataclass(frozen=True)
 class Sample:
-    """One made-up sample. Samples with the same `look` have the same perceptual hash, so they are near-duplicates."""
+    """One made-up sample. Samples with the same `look` have the same perceptual hash, so they are near-duplicates;
+    those with the same `pixels` have the same pixel digest."""
 
     number: int
     look: int | None = None
+    pixels: int | None = None
     side: int = 100
     sharpness: float = 0.5
     failure: str | None = None
@@ -135,7 +137,9 @@ def _inspected(sample: Sample) -> dict[str, Any]:
         "mode": "RGB",
         "orientation": 1,
         "has_alpha": False,
-        "pixel_digest": digest(f"pixels {sample.number}".encode()),
+        "pixel_digest": digest(
+            f"pixels {sample.number if sample.pixels is None else sample.pixels}".encode()
+        ),
         "phash": sample.phash,
         "brightness": 0.5,
         "contrast": 0.2,

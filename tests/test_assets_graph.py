@@ -53,6 +53,7 @@ def test_checks_guard_what_gold_rests_on() -> None:
         "accounting_adds_up": True,
         "embeddings_finite_and_complete": True,
         "snapshot_verifies": True,
+        "gate_passes": True,
         "index_matches_truth": False,
         "shards_verify": False,
     }
@@ -116,7 +117,7 @@ def test_loading_the_definitions_opens_no_project_and_loads_no_model(tmp_path: P
     "text", ["![x](https://example.org/x.png)", "<img src=x onerror=alert(1)>", "a | b\nc"]
 )
 def test_data_in_metadata_is_never_markup(text: str) -> None:
-    from assets.metadata import escape
+    from refinery.markdown import escape
 
     shown = escape(text)
     for mark in ("<", "|", "](", "\n"):

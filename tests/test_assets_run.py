@@ -24,7 +24,7 @@ from assets.plan import plan_batches
 from assets.run import RunReport, run, run_datasets
 from refinery.blobs import blob_key
 from refinery.corpus import CorpusReport
-from refinery.errors import CorruptionError, InputError
+from refinery.errors import CorruptionError, GateError, InputError
 from refinery.ingest import stage
 from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
@@ -185,6 +185,49 @@ def test_a_failed_blocking_check_ends_the_run_as_damaged_data(project: Refinery)
     with pytest.raises(CorruptionError, match=f"snapshot_verifies.*{kept}") as caught:
         run(project)
     assert caught.value.kind == "failed_check"
+
+
+def guarded(project: Refinery, rules: str) -> Refinery:
+    """The project with a gate for its dataset, opened anew."""
+    (project.path / "gate.yaml").write_text(rules)
+    config = project.path / "refinery.yaml"
+    config.write_text(config.read_text().replace("  demo:\n", "  demo:\n    gate: gate.yaml\n"))
+    return Refinery.open(project.path)
+
+
+def test_a_version_that_fails_its_gate_is_frozen_and_never_exported(project: Refinery) -> None:
+    project = guarded(project, "rules: [{name: steady, kind: size, max_shrink: 0}]")
+    [first, *_] = project.snapshots.rows(project.snapshots.get("demo@1"))["sample_id"].to_pylist()
+    project.flag([first], "reject", ANA)
+    for _ in range(2):  # the next run looks again
+        with pytest.raises(
+            GateError, match=r"gate_passes.*demo@1 → demo@2 failed 1 of 1 rules\. steady: "
+        ) as caught:
+            run(project)
+        assert (caught.value.kind, caught.value.exit_code) == ("gate_failed", 8)
+    failed = project.snapshots.get("demo")
+    assert (failed.ref, list(project.exporter.exports(failed))) == ("demo@2", [])
+    shards = defs.resolve_job_def("freeze_dataset").get_subset(asset_selection={dg.AssetKey("shards")})
+    with (
+        attached(project),
+        open_instance(project.path) as (instance, _),
+        pytest.raises(GateError, match="steady"),
+    ):
+        shards.execute_in_process(instance=instance, run_config=QUIET, partition_key="demo")
+    assert project.projector.is_current()
+    run(guarded(project, "rules: [{name: steady, kind: size, max_shrink: 0.5}]"))
+    assert len(list(project.exporter.exports(failed))) == 1
+
+
+def test_the_gate_check_shows_its_numbers_and_its_report(project: Refinery) -> None:
+    project = guarded(project, "rules: [{name: big, kind: size, min: 1000}, {name: whole, kind: verified}]")
+    with attached(project), open_instance(project.path) as (instance, _):
+        found = check(instance, "gate_passes")
+    count = project.snapshots.get("demo").count
+    assert not found.passed
+    assert found.metadata["demo.big.samples"].value == count
+    assert (found.metadata["gates"].value, found.metadata["failed_rules"].value) == (1, 1)
+    assert "# Gate failed: 1 of 2 rules" in str(found.metadata["report"].value)
 
 
 def test_a_dataset_that_nobody_configured_is_refused(project: Refinery) -> None:

@@ -85,6 +85,8 @@ def test_each_json_document_has_exactly_the_documented_members(
     sample = cli.json("search", "--where", "verdict = 'gold'", "--limit", "1")["hits"][0]["sample_id"]
     flag = cli.json("flag", sample, "--kind", "review")["events"][0]["id"]
     other = cli.project / "policy.yaml"
+    rules = tmp_path / "gate.yaml"
+    rules.write_text("rules: [{name: whole, kind: verified}]")
     calls = {
         "init": ("init", str(tmp_path / "fresh"), *OFFLINE),
         "ingest": ("ingest", str(corpus.folder), "--source", "photographs"),
@@ -111,6 +113,7 @@ def test_each_json_document_has_exactly_the_documented_members(
         "export": ("export", "train", "--format", "webdataset", "--side", "64"),
         "snapshot show": ("snapshot", "show", "train"),
         "snapshot diff": ("snapshot", "diff", "train@1", "train@1"),
+        "gate": ("gate", "train@1", "train@1", "--rules", str(rules)),
         "snapshot verify": ("snapshot", "verify", "train@1"),
         "rebuild-index": ("rebuild-index",),
         "doctor": ("doctor",),

@@ -1,7 +1,7 @@
 """`refinery`, the command line: the library's own calls, with words for people and JSON for machines.
 
 Exit codes: 0 done · 2 the command line is wrong · 3 fix the input · 4 fix the config · 5 retry · 6 conflict ·
-7 damaged data. Errors that refinery does not raise on purpose are shown whole, never hidden.
+7 damaged data · 8 a gate failed. Errors that refinery does not raise on purpose are shown whole, never hidden.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from refinery.cli import (
     explain,
     fields,
     flags,
+    gate,
     gold,
     policy,
     projects,
@@ -39,7 +40,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (projects, bronze, gold, search, show, flags, undo, propagate, explain, fields, doctor, view):
+for part in (
+    projects,
+    bronze,
+    gold,
+    gate,
+    search,
+    show,
+    flags,
+    undo,
+    propagate,
+    explain,
+    fields,
+    doctor,
+    view,
+):
     app.add_typer(part.app)
 app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
 app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify.")
