@@ -27,6 +27,7 @@ from refinery.projection import ProjectionReport, Projector
 from refinery.replay import Replayer, ReplayReport
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.head import read_head
+from refinery.states.proofs import Proof, prove
 from refinery.states.tree import StateTrees
 from refinery.verdicts import GOLD
 
@@ -309,6 +310,10 @@ class Refinery:
     def status(self) -> accounting.Status:
         """Where the project stands."""
         return accounting.status(self.store, self.ledger, self.batches)
+
+    def prove(self, ref: str, sample_id: str) -> Proof:
+        """The proof that a snapshot holds a sample, for whoever knows the snapshot's root. InputError when it does not."""
+        return prove(StateTrees(self.store), self.snapshots.get(ref).node, sample_id)
 
     def verify(self, ref: str) -> Iterator[str]:
         """Everything wrong with a snapshot and its exports, a sentence each."""

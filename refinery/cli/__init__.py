@@ -22,6 +22,7 @@ from refinery.cli import (
     gold,
     policy,
     projects,
+    proofs,
     search,
     show,
     snapshots,
@@ -40,7 +41,8 @@ app = typer.Typer(
 for part in (projects, bronze, gold, search, show, flags, explain, fields, doctor, view):
     app.add_typer(part.app)
 app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
-app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify.")
+app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify, prove.")
+snapshots.app.registered_commands += proofs.app.registered_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -96,6 +96,17 @@ class StateTrees:
             ]
         )
 
+    def way(self, root: Node, sample_id: str) -> tuple[list[tuple[Node, list[Node | None]]], pa.Table]:
+        """The nodes from the root down to where `sample_id` belongs, each with its 16 children, and the rows of the leaf
+        there (none when there is no leaf). Reads nothing else."""
+        passed: list[tuple[Node, list[Node | None]]] = []
+        node: Node | None = root
+        while node is not None and not node.is_leaf:
+            children = self._children(node)
+            passed.append((node, children))
+            node = children[int(sample_id[node.depth], 16)]
+        return passed, rows_table() if node is None else self._read_leaf(node)
+
     def leaves(self, root: Node) -> Iterator[pa.Table]:
         """All rows in order of sample id, leaf by leaf."""
         level = [root] if root.count else []
