@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from refinery.store.bulk import each
 LEAF_ROWS = 2048
 LEAF_FORMAT = "refinery.leaf/1"
 NODE_FORMAT = "refinery.node/1"
+_UNREADABLE = (RefineryError, OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,28 +127,45 @@ class StateTrees:
         self._diff(old, new, gone, came)
         return sorted_rows(gone), sorted_rows(came)
 
-    def verify(self, root: Node) -> Iterator[str]:
-        """Recompute every digest from the rows; yields a sentence for each node that is missing or not what its name says."""
+    def keys(self, root: Node) -> Iterator[str]:
+        """The keys of all objects of a tree. Reads its nodes, and no leaf."""
+        if root.is_leaf:
+            yield from [_leaf_key(root)] if root.count else []
+            return
+        yield _node_key(root)
+        for child in self._children(root):
+            if child is not None:
+                yield from self.keys(child)
+
+    def verify(self, root: Node, damaged: Container[str] = ()) -> Iterator[str]:
+        """Recompute every digest from the rows; yields a sentence for each node that is missing or not what its name says.
+
+        `damaged` are keys of objects whose bytes are known to be bad: they are named and not read.
+        """
         if root.count == 0:
             if root.digest != EMPTY.hex():
                 yield f"The empty set has digest {EMPTY.hex()}, not {root.digest}."
+            return
+        key = _leaf_key(root) if root.is_leaf else _node_key(root)
+        if key in damaged:
+            yield f"{key} is damaged."
             return
         try:
             if root.is_leaf:
                 rows = self._read_leaf(root)
                 if rows.num_rows != root.count or _digest(rows) != root.digest:
-                    yield f"Leaf {_leaf_key(root)} does not hold the rows that its name says."
+                    yield f"Leaf {key} does not hold the rows that its name says."
                 return
             children = self._children(root)
-        except (RefineryError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            yield f"Node {root.digest} cannot be read: {error}"
+            joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])
+        except _UNREADABLE as error:
+            yield f"{key} cannot be read: {error}"
             return
-        joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])
         if joined.hex() != root.digest or sum(c.count for c in children if c) != root.count:
-            yield f"Node {_node_key(root)} does not join to the digest that its name says."
+            yield f"Node {key} does not join to the digest that its name says."
         for child in children:
             if child is not None:
-                yield from self.verify(child)
+                yield from self.verify(child, damaged)
 
     def _apply(self, node: Node, upserts: pa.Table, deletes: list[str]) -> Node:
         if upserts.num_rows == 0 and not deletes:
