@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 import datago
 from refinery.blobs import blob_key, spool
 from refinery.digests import canonical_json, digest_chunks, digest_file, digest_json
@@ -71,6 +73,29 @@ def parse_recipe(raw: dict[str, Any]) -> datago.Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """The shards of an export: how samples are spread over them, the names of the payloads that all have columns of, and
+    for each shard, by name, the digest of all it is a function of."""
+
+    plans: list[datago.ShardPlan]
+    payloads: list[str]
+    inputs: dict[str, str]
+
+
+def planned(rows: pa.Table, recipe: datago.Recipe) -> Layout:
+    """The layout of a snapshot's rows under a recipe. Writes nothing."""
+    ids, all_payloads = rows["sample_id"].to_pylist(), rows["payloads"].to_pylist()
+    digests = dict(zip(ids, row_digests(rows), strict=True))
+    plans = list(datago.plan(ids, rows["width"].to_pylist(), rows["height"].to_pylist(), recipe))
+    payloads = sorted({p["name"] for text in all_payloads if text != "[]" for p in json.loads(text)})
+    inputs = {
+        p.name: digest_json([recipe.digest, p.name, payloads, [digests[i].hex() for i in p.sample_ids]])
+        for p in plans
+    }
+    return Layout(plans, payloads, inputs)
+
+
+@dataclass(frozen=True, slots=True)
 class _Writing:
     """How the shards of one export are written. All have the columns of all the snapshot's payloads."""
 
@@ -109,17 +134,8 @@ class Exporter:
         prefix = export_prefix(snapshot, recipe)
         table = self._snapshots.rows(snapshot)
         rows = {row["sample_id"]: row for row in table.to_pylist()}
-        digests = dict(zip(rows, row_digests(table), strict=True))
-        plans = datago.plan(
-            list(rows), [r["width"] for r in rows.values()], [r["height"] for r in rows.values()], recipe
-        )
-        payloads = sorted(
-            {p["name"] for r in rows.values() if r["payloads"] != "[]" for p in json.loads(r["payloads"])}
-        )
-        inputs = {
-            p.name: digest_json([recipe.digest, p.name, payloads, [digests[i].hex() for i in p.sample_ids]])
-            for p in plans
-        }
+        layout = planned(table, recipe)
+        plans, payloads, inputs = layout.plans, layout.payloads, layout.inputs
         found = {p.name: r for p in plans if (r := self._record(prefix, p.name)) is not None}
         older = self._parent_records(snapshot, recipe)
         progress.start(len(rows), "samples")
@@ -133,7 +149,7 @@ class Exporter:
                 records = [self._input(rows[i]) for i in plan.sample_ids]
                 writing = _Writing(recipe, payloads, threads=0 if workers == 1 else 1)
                 record, reused = self._write(prefix, plan, records, writing, inputs[plan.name]), False
-            self._store.put_if_absent(_record_key(prefix, plan.name), canonical_json(asdict(record)))
+            self._store.put_if_absent(record_key(prefix, plan.name), canonical_json(asdict(record)))
             progress.advance(record.samples, record.bytes)
             return record, reused
 
@@ -141,7 +157,9 @@ class Exporter:
             made = list(pool.map(make, [p for p in plans if p.name not in found]))
         progress.done()
         records = sorted([*found.values(), *(r for r, _ in made)], key=lambda r: r.name)
-        self._store.put_if_absent(f"{prefix}/index.json", canonical_json(_index(snapshot, recipe, records)))
+        self._store.put_if_absent(
+            f"{prefix}/index.json", canonical_json(export_index(snapshot, recipe, records))
+        )
         reused = sum(1 for _, was in made if was)
         return ExportReport(
             snapshot=snapshot.ref,
@@ -169,7 +187,7 @@ class Exporter:
             if not self._store.exists(key):
                 yield f"Shard {key} is missing."
                 continue
-            if digest_chunks(_pieces(self._store, key)) != shard["digest"]:
+            if digest_chunks(pieces(self._store, key)) != shard["digest"]:
                 yield f"Shard {key} is damaged: its digest is not {shard['digest']}."
 
     def _input(self, row: dict[str, Any]) -> datago.Record:
@@ -210,7 +228,7 @@ class Exporter:
         )
 
     def _record(self, prefix: str, name: str) -> ShardRecord | None:
-        found = self._store.get_with_etag(_record_key(prefix, name))
+        found = self._store.get_with_etag(record_key(prefix, name))
         if found is None or not self._store.exists(f"{prefix}/{name}"):
             return None
         return ShardRecord(**json.loads(found[0]))
@@ -246,8 +264,13 @@ def export_prefix(snapshot: Snapshot, recipe: datago.Recipe) -> str:
     return f"exports/{snapshot.ref}/{recipe.format}-{recipe.digest[:16]}"
 
 
-def _index(snapshot: Snapshot, recipe: datago.Recipe, records: list[ShardRecord]) -> dict[str, Any]:
-    """index.json. For MDS it is at the same time the index that `streaming.StreamingDataset` reads."""
+def index_entry(record: ShardRecord | None) -> dict[str, Any]:
+    """What index.json says of a shard; empty without a record."""
+    return {k: v for k, v in asdict(record).items() if k not in ("meta", "inputs")} if record else {}
+
+
+def export_index(snapshot: Snapshot, recipe: datago.Recipe, records: list[ShardRecord]) -> dict[str, Any]:
+    """index.json, of records in order of name. For MDS it is at the same time the index that `streaming.StreamingDataset` reads."""
     body: dict[str, Any] = {
         "format": FORMAT,
         "snapshot": {"ref": snapshot.ref, "root": snapshot.root, "count": snapshot.count},
@@ -256,7 +279,7 @@ def _index(snapshot: Snapshot, recipe: datago.Recipe, records: list[ShardRecord]
         "samples": sum(r.samples for r in records),
         "bytes": sum(r.bytes for r in records),
         "buckets": _histogram(records),
-        "files": [{k: v for k, v in asdict(r).items() if k not in ("meta", "inputs")} for r in records],
+        "files": [index_entry(r) for r in records],
     }
     if recipe.format == "mds":
         body |= {"version": 2, "shards": [r.meta for r in records]}
@@ -271,11 +294,12 @@ def _histogram(records: list[ShardRecord]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _record_key(prefix: str, name: str) -> str:
+def record_key(prefix: str, name: str) -> str:
+    """The key of a shard's record."""
     return f"{prefix}/records/{name}.json"
 
 
-def _pieces(store: ObjectStore, key: str) -> Iterator[bytes]:
+def pieces(store: ObjectStore, key: str) -> Iterator[bytes]:
     """An object's bytes, so much at a time."""
     start = 0
     while piece := store.get_range(key, start, _PIECE):
@@ -291,6 +315,6 @@ def _as_file(store: ObjectStore, key: str) -> Iterator[Path]:
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="refinery-") as copy:
-        for piece in _pieces(store, key):
+        for piece in pieces(store, key):
             spool(copy, piece)
         yield Path(copy.name)

@@ -16,18 +16,21 @@ from refinery.config import FILE_NAME, Settings, load_settings
 from refinery.diffs import Differ, SnapshotDiff
 from refinery.digests import digest
 from refinery.documents import DocumentBuilder, Steps
-from refinery.errors import ConfigError, InputError, RefineryError
+from refinery.errors import ConfigError, CorruptionError, InputError, RefineryError
 from refinery.explain import Explainer, Explanation
 from refinery.export import Exporter
+from refinery.export_check import ExportCheck
 from refinery.facts import FactStore
 from refinery.fields import Field, Fields, FieldType, check_attribute
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, Selection, flag_event, tag_event
 from refinery.ledger.selection import select
+from refinery.locks import Locks
 from refinery.policy import DEFAULT_POLICY, Policy, load_policy
 from refinery.projection import ProjectionReport, Projector
 from refinery.replay import Replayer, ReplayReport
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.head import read_head
+from refinery.states.proofs import Proof, prove
 from refinery.states.tree import StateTrees
 from refinery.verdicts import GOLD
 from refinery.whatif import UndoPreview, preview_undo
@@ -306,7 +309,7 @@ class Refinery:
         if text:
             rows = rows.filter(pc.is_in(rows["sample_id"], self._selected(text)))
         steps = {n: {"key": s.key, **s.to_json()} for n, s in self.steps.by_name().items()}
-        return self.snapshots.freeze(
+        frozen = self.snapshots.freeze(
             name,
             rows,
             filter_text=text,
@@ -316,6 +319,8 @@ class Refinery:
             steps=steps,
             fields=[[f.name, f.type.value] for f in self.fields.attributes],
         )
+        Locks(self.store).write(frozen[0], self.ledger)
+        return frozen
 
     def _selected(self, text: str) -> Any:
         import pyarrow as pa
@@ -356,12 +361,19 @@ class Refinery:
         """Where the project stands."""
         return accounting.status(self.store, self.ledger, self.batches)
 
+    def prove(self, ref: str, sample_id: str) -> Proof:
+        """The proof that a snapshot holds a sample, for whoever knows the snapshot's root. InputError when it does not."""
+        return prove(StateTrees(self.store), self.snapshots.get(ref).node, sample_id)
+
     def verify(self, ref: str) -> Iterator[str]:
         """Everything wrong with a snapshot and its exports, a sentence each."""
-        snapshot = self.snapshots.get(ref)
+        try:
+            snapshot = self.snapshots.get(ref)
+        except CorruptionError as error:
+            yield str(error)
+            return
         yield from self.snapshots.verify(snapshot)
-        for index in self.exporter.exports(snapshot):
-            yield from self.exporter.verify(index)
+        yield from ExportCheck(self.store, self.snapshots).findings(snapshot)
 
     def _check_seen(self, sample_ids: Sequence[str]) -> None:
         head, _ = read_head(self.store)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from refinery.blobs import blob_key
 from refinery.digests import canonical_json, digest
 from refinery.errors import CorruptionError, InputError, RefineryError, did_you_mean
+from refinery.locks import Locks
 from refinery.states.tree import Node, StateTrees
 from refinery.store import ObjectStore
 
@@ -49,6 +50,11 @@ class Snapshot:
         return f"{self.name}@{self.version}"
 
     @property
+    def key(self) -> str:
+        """Where it is kept."""
+        return _key(self.name, self.version)
+
+    @property
     def node(self) -> Node:
         """The tree of its rows."""
         return Node(self.root, self.count)
@@ -68,6 +74,7 @@ class Snapshots:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._trees = StateTrees(store)
+        self._locks = Locks(store)
         self._read: dict[str, Snapshot] = {}
 
     def names(self) -> list[str]:
@@ -84,15 +91,15 @@ class Snapshots:
 
     def latest(self, name: str) -> Snapshot | None:
         """The newest version of a dataset, or None when it has none."""
-        versions = [s for s in self.all() if s.name == name]
-        return versions[-1] if versions else None
+        versions = [version for found, version in self._versions() if found == name]
+        return self._load(name, versions[-1]) if versions else None
 
     def get(self, ref: str) -> Snapshot:
         """The snapshot `name@version`, or the newest of `name`. InputError with a suggestion when there is none."""
         name, _, version = ref.partition("@")
-        known = {s.ref: s for s in self.all()}
+        known = self.refs()
         if version and ref in known:
-            return known[ref]
+            return self._load(name, int(version))
         if not version and (found := self.latest(name)):
             return found
         raise InputError(
@@ -159,12 +166,17 @@ class Snapshots:
         return {sample_id: sorted(refs) for sample_id, refs in found.items()}
 
     def verify(self, snapshot: Snapshot, *, blobs: bool = True) -> Iterator[str]:
-        """Recompute a snapshot from its rows, and read every blob again; yields a sentence for each thing that is missing
-        or damaged. Needs nothing but the store."""
-        broken = False
-        for finding in self._trees.verify(snapshot.node):
-            broken = True
+        """Recompute a snapshot from its rows, and read every blob and what its lock names again; yields a sentence for
+        each thing that is missing or damaged. Needs nothing but the store."""
+        damaged = set[str]()
+        for key, finding in self._locks.verify(snapshot):
+            damaged.add(key)
             yield finding
+        broken = False
+        for finding in self._trees.verify(snapshot.node, damaged):
+            broken = True
+            if not any(key in finding for key in damaged):
+                yield finding
         if broken or not blobs:
             return
         rows = self.rows(snapshot)
@@ -196,12 +208,25 @@ class Snapshots:
     def _load(self, name: str, version: int) -> Snapshot:
         key = _key(name, version)
         if key not in self._read:
-            raw = json.loads(self._store.get(key))
-            if raw.pop("format", None) != FORMAT:
+            data = self._store.get(key)
+            try:
+                raw = json.loads(data)
+                if raw.pop("format", None) != FORMAT:
+                    raise CorruptionError(
+                        f"{key} is not {FORMAT}: this version cannot read it.", kind="unknown_format"
+                    )
+                snapshot = Snapshot(**raw)
+            except (ValueError, TypeError, AttributeError) as error:
                 raise CorruptionError(
-                    f"{key} is not {FORMAT}: this version cannot read it.", kind="unknown_format"
+                    f"{key} is damaged, no snapshot can be read from it ({error}): restore it from a backup.",
+                    kind="damaged_snapshot",
+                ) from None
+            if (snapshot.name, snapshot.version) != (name, version):
+                raise CorruptionError(
+                    f"{key} is damaged: it says that it is {snapshot.ref}. Restore it from a backup.",
+                    kind="damaged_snapshot",
                 )
-            self._read[key] = Snapshot(**raw)
+            self._read[key] = snapshot
         return self._read[key]
 
 

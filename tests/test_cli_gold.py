@@ -282,3 +282,32 @@ def test_log_counts_all_and_shows_the_newest(cli: Cli) -> None:
     log = cli.json("log", "--limit", "1")
     assert log["total"] == log["ledger_offset"] == log["events"][0]["offset"]
     assert json.dumps(log)
+
+
+def test_a_proof_is_checked_by_somebody_who_has_no_project(
+    cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = cli.json("snapshot", "create", "train")["root"]
+    [sample] = ids(cli, "in_dataset('train@1')", 1)
+    file, elsewhere = tmp_path / "proof.json", Cli(capsys, tmp_path / "no project")
+    said, _ = cli("snapshot", "prove", "train", sample[:10], "--output", str(file))
+    assert root in said
+    printed, _ = cli("snapshot", "prove", "train@1", sample)
+    assert printed.encode() == file.read_bytes() + b"\n"
+    checked = elsewhere.json("snapshot", "check", str(file), "--root", root)
+    assert (checked["ok"], checked["row"]["verdict"]) == (True, "gold")
+    assert "is in the snapshot" in elsewhere("snapshot", "check", str(file), "--root", root)[0]
+    assert elsewhere.json("snapshot", "check", str(file), "--root", "0" * 64, code=7)["kind"] == "wrong_root"
+    assert elsewhere.json("snapshot", "check", str(file), "--root", "abc", code=3)["kind"] == "bad_root"
+    assert elsewhere.json("snapshot", "check", str(file), "--ref", "train@1", code=4)["kind"] == "no_project"
+    assert elsewhere.json("snapshot", "check", str(file), code=3)["kind"] == "bad_root"
+    missing = str(tmp_path / "missing.json")
+    assert elsewhere.json("snapshot", "check", missing, "--root", root, code=3)["kind"] == "no_such_file"
+    file.write_bytes(file.read_bytes().replace(b'"verdict":"gold"', b'"verdict":"held"'))
+    assert cli.json("snapshot", "check", str(file), "--ref", "train@1", code=7)["kind"] == "wrong_root"
+    file.write_bytes(b"{}")
+    assert elsewhere.json("snapshot", "check", str(file), "--root", root, code=7)["kind"] == "unknown_format"
+    [held] = ids(cli, "verdict = 'held'", 1)
+    assert cli.json("snapshot", "prove", "train@1", held, code=3)["kind"] == "not_in_snapshot"
+    odd = ("snapshot", "prove", "train@1", sample, "--output", str(tmp_path))
+    assert cli.json(*odd, code=3)["kind"] == "unwritable_file"

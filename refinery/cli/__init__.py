@@ -23,6 +23,7 @@ from refinery.cli import (
     gold,
     policy,
     projects,
+    proofs,
     propagate,
     search,
     show,
@@ -57,7 +58,8 @@ for part in (
 ):
     app.add_typer(part.app)
 app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
-app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify.")
+app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify, prove.")
+snapshots.app.registered_commands += proofs.app.registered_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -79,7 +79,7 @@ def diff(
 
 @app.command()
 def verify(ctx: typer.Context, ref: Ref, as_json: Json = False) -> None:
-    """Recompute a snapshot's root, and read every blob and shard of it again. Exit code 7 when anything is damaged."""
+    """Recompute a snapshot's root, and read again every blob, shard and object that it rests on. Exit code 7 when anything is damaged."""
     session = start(ctx, as_json)
     project = session.project
     snapshot = project.snapshots.get(ref)
@@ -150,7 +150,7 @@ def _verify_lines(document: dict[str, Any]) -> Iterator[Line]:
     if document["ok"]:
         yield line(
             (f"{document['ref']} is whole: ", "green"),
-            f"its root {document['root'][:16]}, every blob and every shard",
+            f"its root {document['root'][:16]}, every blob and every shard, to the byte",
         )
         return
     yield line((f"{document['ref']} is damaged", "bold red"))

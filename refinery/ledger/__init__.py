@@ -8,6 +8,7 @@ its position in the whole ledger, from 1; "up to offset L" means the first L eve
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ class Ledger:
         self._log = EventLog()
         self._segments = 0
         self._last_digest: str | None = None
+        self._ends: list[tuple[int, str]] = []
 
     @property
     def offset(self) -> int:
@@ -80,7 +82,7 @@ class Ledger:
                 first = len(self._log.events) + 1
                 placed = [e.at(first + i, group) for i, e in enumerate(fresh)]
                 data = self._segment(placed, write_id)
-                if not self._store.put_if_absent(_key(self._segments + 1), data):
+                if not self._store.put_if_absent(segment_key(self._segments + 1), data):
                     continue
                 self._extend(placed, data)
             return sorted((self._log.by_id[i] for i in {e.id for e in pending}), key=lambda e: e.offset)
@@ -95,6 +97,22 @@ class Ledger:
     def undo(self, targets: Sequence[Event], actor: Actor, reason: str | None = None) -> list[Event]:
         """Compensate events: they stand no longer, and stay in the ledger. An undo can itself be undone."""
         return self.append(undo_events(self.view(), targets, actor, reason))
+
+    def segment_at(self, offset: int) -> tuple[int, str | None]:
+        """The number of the segment that holds the event at `offset`, and the digest of its bytes; (0, None) at offset 0.
+
+        InputError when the ledger is not that long.
+        """
+        self._catch_up()
+        if offset == 0:
+            return 0, None
+        at = bisect_left(self._ends, (offset, ""))
+        if at == len(self._ends):
+            raise InputError(
+                f"The ledger ends at offset {len(self._log.events)}: there is no offset {offset}.",
+                kind="no_such_offset",
+            )
+        return at + 1, self._ends[at][1]
 
     def verify(self) -> int:
         """Read the whole chain anew; the number of segments. CorruptionError names the first bad one."""
@@ -117,7 +135,7 @@ class Ledger:
         ahead = 1
         while True:
             first = self._segments + 1
-            for data in get_many(self._store, map(_key, range(first, first + ahead))):
+            for data in get_many(self._store, map(segment_key, range(first, first + ahead))):
                 if data is None:
                     return
                 self._accept(data)
@@ -157,7 +175,9 @@ class Ledger:
         self._log.extend(events)
         self._segments += 1
         self._last_digest = digest(segment)
+        self._ends.append((len(self._log.events), self._last_digest))
 
 
-def _key(number: int) -> str:
+def segment_key(number: int) -> str:
+    """The key of segment `number`, from 1."""
     return f"ledger/{number:020d}.jsonl"

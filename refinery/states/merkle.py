@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from blake3 import blake3
 
 EMPTY = blake3(b"").digest()
+Branch = tuple[int, bytes]
+"""One branch on the way from a row up to the root: on which side the row's own set lies (0: left), and the digest of the
+set on the other side."""
 
 
 def leaf_digest(sample_id: bytes, row: bytes) -> bytes:
@@ -52,6 +55,37 @@ def join_nibbles(children: Sequence[bytes | None]) -> bytes:
     while len(level) > 1:
         level = [_join(level[i], level[i + 1]) for i in range(0, len(level), 2)]
     return level[0] if level[0] is not None else EMPTY
+
+
+def set_path(ids: Sequence[bytes], rows: Sequence[bytes], wanted: bytes) -> list[Branch]:
+    """The way from one member of a set (given as for `set_digest`) up to its digest. ValueError when it is no member."""
+    low, high, branches = 0, len(ids), list[Branch]()
+    while high - low > 1:
+        first, last = (int.from_bytes(ids[at], "big") for at in (low, high - 1))
+        bit = (first ^ last).bit_length() - 1
+        start = ((last >> bit) << bit).to_bytes(32, "big")
+        middle = bisect_left(ids, start, low, high)
+        if wanted < start:
+            branches.append((0, set_digest(ids[middle:high], rows[middle:high])))
+            high = middle
+        else:
+            branches.append((1, set_digest(ids[low:middle], rows[low:middle])))
+            low = middle
+    if low == high or ids[low] != wanted:
+        raise ValueError(f"{wanted.hex()} is not in the set")
+    return branches[::-1]
+
+
+def nibble_path(children: Sequence[bytes | None], digit: int) -> list[Branch]:
+    """The way from the child at `digit` up to the digest of all 16 (given as for `join_nibbles`)."""
+    level, branches = list(children), list[Branch]()
+    while len(level) > 1:
+        sibling = level[digit ^ 1]
+        if sibling is not None:
+            branches.append((digit & 1, sibling))
+        level = [_join(level[i], level[i + 1]) for i in range(0, len(level), 2)]
+        digit >>= 1
+    return branches
 
 
 def _join(left: bytes | None, right: bytes | None) -> bytes | None:

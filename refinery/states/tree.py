@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ LEAF_FORMAT = "refinery.leaf/1"
 _RECENT_ROWS = 300_000
 """How many rows are remembered, of the leaves read last: an update reads what was just looked up."""
 NODE_FORMAT = "refinery.node/1"
+_UNREADABLE = (RefineryError, OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,17 @@ class StateTrees:
             ]
         )
 
+    def way(self, root: Node, sample_id: str) -> tuple[list[tuple[Node, list[Node | None]]], pa.Table]:
+        """The nodes from the root down to where `sample_id` belongs, each with its 16 children, and the rows of the leaf
+        there (none when there is no leaf). Reads nothing else."""
+        passed: list[tuple[Node, list[Node | None]]] = []
+        node: Node | None = root
+        while node is not None and not node.is_leaf:
+            children = self._children(node)
+            passed.append((node, children))
+            node = children[int(sample_id[node.depth], 16)]
+        return passed, rows_table() if node is None else self._read_leaf(node)
+
     def leaves(self, root: Node) -> Iterator[pa.Table]:
         """All rows in order of sample id, leaf by leaf."""
         level = [root] if root.count else []
@@ -121,28 +133,45 @@ class StateTrees:
         self._diff(old, new, gone, came)
         return sorted_rows(gone), sorted_rows(came)
 
-    def verify(self, root: Node) -> Iterator[str]:
-        """Recompute every digest from the rows; yields a sentence for each node that is missing or not what its name says."""
+    def keys(self, root: Node) -> Iterator[str]:
+        """The keys of all objects of a tree. Reads its nodes, and no leaf."""
+        if root.is_leaf:
+            yield from [_leaf_key(root)] if root.count else []
+            return
+        yield _node_key(root)
+        for child in self._children(root):
+            if child is not None:
+                yield from self.keys(child)
+
+    def verify(self, root: Node, damaged: Container[str] = ()) -> Iterator[str]:
+        """Recompute every digest from the rows; yields a sentence for each node that is missing or not what its name says.
+
+        `damaged` are keys of objects whose bytes are known to be bad: they are named and not read.
+        """
         if root.count == 0:
             if root.digest != EMPTY.hex():
                 yield f"The empty set has digest {EMPTY.hex()}, not {root.digest}."
+            return
+        key = _leaf_key(root) if root.is_leaf else _node_key(root)
+        if key in damaged:
+            yield f"{key} is damaged."
             return
         try:
             if root.is_leaf:
                 rows = self._load_leaf(root)
                 if rows.num_rows != root.count or _digest(rows) != root.digest:
-                    yield f"Leaf {_leaf_key(root)} does not hold the rows that its name says."
+                    yield f"Leaf {key} does not hold the rows that its name says."
                 return
             children = self._children(root)
-        except (RefineryError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            yield f"Node {root.digest} cannot be read: {error}"
+            joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])
+        except _UNREADABLE as error:
+            yield f"{key} cannot be read: {error}"
             return
-        joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])
         if joined.hex() != root.digest or sum(c.count for c in children if c) != root.count:
-            yield f"Node {_node_key(root)} does not join to the digest that its name says."
+            yield f"Node {key} does not join to the digest that its name says."
         for child in children:
             if child is not None:
-                yield from self.verify(child)
+                yield from self.verify(child, damaged)
 
     def _apply(self, node: Node, upserts: pa.Table, deletes: list[str]) -> Node:
         if upserts.num_rows == 0 and not deletes:

@@ -1,0 +1,121 @@
+"""Whether an export is still what was written: its shards have their digests, and its records and its index are what the
+snapshot, the recipe and the shards make of them, to the byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+import datago
+from refinery.digests import canonical_json, digest_chunks
+from refinery.errors import RefineryError
+from refinery.export import (
+    ShardRecord,
+    export_index,
+    export_prefix,
+    index_entry,
+    parse_recipe,
+    pieces,
+    planned,
+    record_key,
+)
+from refinery.snapshots import Snapshot, Snapshots
+from refinery.store import ObjectStore
+
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RefineryError)
+
+
+class ExportCheck:
+    """Checks the complete exports of one store."""
+
+    def __init__(self, store: ObjectStore, snapshots: Snapshots) -> None:
+        self._store, self._snapshots = store, snapshots
+
+    def findings(self, snapshot: Snapshot) -> Iterator[str]:
+        """Read every export of a snapshot again; a sentence for each object that is missing or damaged, with its key."""
+        indexes = [
+            i.key for i in self._store.list(f"exports/{snapshot.ref}/") if i.key.endswith("/index.json")
+        ]
+        try:
+            rows = self._snapshots.rows(snapshot) if indexes else None
+        except (RefineryError, OSError, ValueError, KeyError, pa.ArrowException):
+            rows = None  # of damaged rows the snapshot's own check speaks
+        for key in indexes:
+            yield from self._export(snapshot, key.removesuffix("/index.json"), rows)
+
+    def _export(self, snapshot: Snapshot, prefix: str, rows: pa.Table | None) -> Iterator[str]:
+        key = f"{prefix}/index.json"
+        data = self._store.get(key)
+        entries: dict[str, Any] = {}
+        recipe: datago.Recipe | None = None
+        try:
+            raw = json.loads(data)
+            metas = raw["shards"] if raw["recipe"]["format"] == "mds" else [{} for _ in raw["files"]]
+            entries = {f["name"]: f | {"meta": m} for f, m in zip(raw["files"], metas, strict=True)}
+            recipe = parse_recipe(raw["recipe"])
+            if export_prefix(snapshot, recipe) != prefix:
+                recipe = None
+                yield f"Export index {key} is damaged: its recipe is not that of its folder."
+        except _UNREADABLE as error:
+            yield f"Export index {key} is damaged, it cannot be read: {error}"
+        inputs = self._inputs(rows, recipe, prefix)
+        records: dict[str, ShardRecord] = {}
+        whole = recipe is not None
+        for name in sorted(inputs):
+            finding = self._record(prefix, name, inputs[name], entries.get(name), records)
+            if finding is not None:
+                whole = False
+                yield finding
+        if whole and recipe is not None:
+            ordered = [records[name] for name in sorted(records)]
+            if canonical_json(export_index(snapshot, recipe, ordered)) != data:
+                yield f"Export index {key} is damaged: it is not what its snapshot, recipe and records make of it."
+        for name in sorted(inputs.keys() | records.keys()):
+            told = (entries.get(name), index_entry(records.get(name)))
+            expected = {str(said.get("digest")) for said in told if said}
+            yield from self._shard(f"{prefix}/{name}", expected)
+
+    def _inputs(
+        self, rows: pa.Table | None, recipe: datago.Recipe | None, prefix: str
+    ) -> dict[str, str | None]:
+        """The shards there must be, with the digest of what each is a function of; None where that cannot be told."""
+        if rows is not None and recipe is not None:
+            return dict(planned(rows, recipe).inputs)
+        start = f"{prefix}/records/"
+        return {i.key[len(start) : -len(".json")]: None for i in self._store.list(start)}
+
+    def _record(
+        self,
+        prefix: str,
+        name: str,
+        inputs: str | None,
+        entry: dict[str, Any] | None,
+        records: dict[str, ShardRecord],
+    ) -> str | None:
+        """What is wrong with the record of a shard; a readable one is added to `records`."""
+        key = record_key(prefix, name)
+        found = self._store.get_with_etag(key)
+        if found is None:
+            return f"Record {key} is missing."
+        try:
+            record = ShardRecord(**json.loads(found[0]))
+            if canonical_json(asdict(record)) != found[0] or record.name != name:
+                return f"Record {key} is damaged: it is not as it was written."
+        except _UNREADABLE as error:
+            return f"Record {key} is damaged, it cannot be read: {error}"
+        records[name] = record
+        if inputs is not None and record.inputs != inputs:
+            return f"Record {key} is damaged: its inputs are not the rows and the recipe of its shard."
+        if entry is not None and entry != index_entry(record) | {"meta": record.meta}:
+            return f"Record {key} or index {prefix}/index.json is damaged: they disagree about shard {name}."
+        return None
+
+    def _shard(self, key: str, expected: set[str]) -> Iterator[str]:
+        if not self._store.exists(key):
+            yield f"Shard {key} is missing."
+        elif digest_chunks(pieces(self._store, key)) not in expected:
+            yield f"Shard {key} is damaged: its digest is not {' or '.join(sorted(expected))}."
