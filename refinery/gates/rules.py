@@ -15,7 +15,6 @@ from refinery.digests import digest_json
 from refinery.errors import ConfigError, InputError, did_you_mean
 from refinery.fields import Fields, FieldType
 
-FORMAT = "refinery.gate/1"
 NUMERIC = frozenset([FieldType.INTEGER, FieldType.NUMBER, FieldType.DATE])
 CATEGORICAL = frozenset([FieldType.STRING, FieldType.BOOLEAN, FieldType.TEXT])
 ROW_FIELDS = ("bytes", "format", "width", "height", "min_side", "aspect", "near_duplicate", "payloads")
@@ -133,7 +132,7 @@ class GateRules:
 
     @property
     def digest(self) -> str:
-        return digest_json({"format": FORMAT, "rules": [r.model_dump(mode="json") for r in self.rules]})
+        return digest_json({"gate": [r.model_dump(mode="json") for r in self.rules]})
 
 
 def load_rules(path: Path, fields: Fields, spaces: Collection[str]) -> GateRules:
