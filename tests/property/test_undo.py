@@ -338,3 +338,12 @@ def test_a_selection_is_one_thing_and_only_acts_and_actors_are_narrowed(parts: d
     with pytest.raises(InputError) as error:
         Selection(**parts)
     assert error.value.kind == "bad_selection"
+
+
+def test_an_actor_who_took_back_its_own_words_has_only_its_newer_ones_taken_back(tmp_path: Path) -> None:
+    project = ready(tmp_path)
+    for number in (0, 1):
+        [flag] = project.ledger.append(
+            [Event(EventType.FLAG, ANA, sample_id=SAMPLES[number].id, kind="reject")]
+        )
+        assert [u.target for u in undo(project, Selection(actor=ANA), ANA)] == [flag.id]
