@@ -152,10 +152,9 @@ def test_a_branch_cannot_be_passed_off_as_a_leaf(tmp_path: Path) -> None:
 
 
 def test_a_proof_reads_the_nodes_of_its_way_and_one_leaf(tmp_path: Path) -> None:
-    _, root = build(tmp_path, set(range(300)))
-    trees = StateTrees(LocalStore(tmp_path))
-    nodes, _ = trees.way(root, str(row(7)["sample_id"]))
-    trees.io.read = 0
+    before, root = build(tmp_path, set(range(300)))
+    nodes, _ = before.way(root, str(row(7)["sample_id"]))
+    trees = StateTrees(LocalStore(tmp_path))  # one that remembers no leaf
     prove(trees, root, str(row(7)["sample_id"]))
     assert trees.io.read == len(nodes) + 1 <= 5
 
