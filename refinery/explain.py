@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from refinery.asof import AsOf, as_of
 from refinery.batches import Batches
 from refinery.digests import check_sample_id
 from refinery.documents import Described, Steps
@@ -38,7 +39,8 @@ class Flip:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a sample has its verdict. `rules` say for each rule of the policy whether it matched and what it compared;
-    `flips` are ordered, the smallest change first."""
+    `flips` are ordered, the smallest change first. `as_of` is set when it was asked for an offset; the verdict stored then
+    is not known."""
 
     sample_id: str
     verdict: str
@@ -55,6 +57,7 @@ class Explanation:
     snapshots: list[str]
     flips: list[Flip]
     stored_verdict: str | None
+    as_of: AsOf | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,10 +79,13 @@ class Explainer:
         self._store, self._ledger, self._batches, self._facts = store, ledger, batches, facts
         self._replayer, self._snapshots, self._steps = replayer, snapshots, steps
 
-    def explain(self, sample_id: str, policy: Policy) -> Explanation:
-        """The explanation of one sample. InputError when it was never ingested."""
+    def explain(self, sample_id: str, policy: Policy, at: int | None = None) -> Explanation:
+        """The explanation of one sample, now or after the ledger offset `at`.
+
+        InputError when it was never ingested, or when the ledger is not that long.
+        """
         check_sample_id(sample_id)
-        view = self._ledger.view()
+        view = self._ledger.view(at)
         described, verdicts = self._replayer.evaluate(policy, view, [sample_id])
         ids = described.documents["sample_id"].to_pylist()
         if sample_id not in ids:
@@ -92,8 +98,6 @@ class Explainer:
         document = described.documents.slice(place, 1)
         cluster = _cluster(described, verdicts, place)
         rules = [self._rule(rule, document.to_pylist()[0], verdicts, place) for rule in policy.rules]
-        head, _ = read_head(self._store)
-        stored = self._replayer.trees.lookup(head.node, [sample_id])["verdict"].to_pylist()
         return Explanation(
             sample_id=sample_id,
             verdict=verdict,
@@ -109,10 +113,17 @@ class Explainer:
             rules=rules,
             events=[_event(e, view) for e in view.history(sample_id)],
             cluster=cluster,
-            snapshots=self._snapshots.memberships([sample_id]).get(sample_id, []),
+            snapshots=self._snapshots.memberships([sample_id], upto=at).get(sample_id, []),
             flips=list(self._flips(sample_id, verdict, reasons, view, policy, rules)),
-            stored_verdict=stored[0] if stored else None,
+            stored_verdict=self._stored(sample_id) if at is None else None,
+            as_of=None if at is None else as_of(self._ledger, at, policy),
         )
+
+    def _stored(self, sample_id: str) -> str | None:
+        """The verdict that the state holds."""
+        head, _ = read_head(self._store)
+        stored: list[str] = self._replayer.trees.lookup(head.node, [sample_id])["verdict"].to_pylist()
+        return stored[0] if stored else None
 
     def _origins(self, sample_id: str) -> list[dict[str, Any]]:
         columns = ["sample_id", "source", "uri", "batch", "ingested_at"]

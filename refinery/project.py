@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refinery import accounting
+from refinery import accounting, asof
 from refinery.backends import open_index, open_store
 from refinery.batches import Batches
 from refinery.config import FILE_NAME, Settings, load_settings
@@ -103,7 +103,7 @@ class Refinery:
     @property
     def policy(self) -> Policy:
         """The policy in force, read anew at each call."""
-        return load_policy(self.path / self.settings.policy, self.fields)
+        return self._policy(self.fields)
 
     def embedder(self, space: str = "default") -> Embedder:
         """The model of an embedding space. InputError for an unknown space."""
@@ -147,7 +147,7 @@ class Refinery:
     @property
     def replayer(self) -> Replayer:
         """Replay under the fields of now."""
-        return Replayer(self.store, self.ledger, self.batches, self.facts, self.fields, self.steps)
+        return self._replayer(self.fields)
 
     @property
     def projector(self) -> Projector:
@@ -282,12 +282,31 @@ class Refinery:
         """Make the index again from truth; the old one answers until the new one takes its place."""
         return self.projector.rebuild()
 
-    def explain(self, sample_id: str) -> Explanation:
-        """Why a sample is in or out of gold."""
+    def explain(self, sample_id: str, at: int | None = None) -> Explanation:
+        """Why a sample is in or out of gold; with `at` why it was after that ledger offset (see `refinery.asof`).
+
+        InputError for a sample that was never ingested, and when the ledger is not that long.
+        """
+        fields = self._fields_at(at)
         explainer = Explainer(
-            self.store, self.ledger, self.batches, self.facts, self.replayer, self.snapshots, self.steps
+            self.store,
+            self.ledger,
+            self.batches,
+            self.facts,
+            self._replayer(fields),
+            self.snapshots,
+            self.steps,
         )
-        return explainer.explain(sample_id, self.policy)
+        return explainer.explain(sample_id, self._policy(fields), at)
+
+    def documents_at(self, offset: int, policy: Policy | None = None) -> asof.DocumentsAt:
+        """All documents as they were after the first `offset` events of the ledger, to filter and search.
+
+        `refinery.asof` says what is as of then and what is of now. InputError when the ledger is not that long.
+        """
+        fields = self._fields_at(offset)
+        policy = policy or self._policy(fields)
+        return asof.documents_at(self.ledger, offset, self._replayer(fields), self.snapshots, policy)
 
     def freeze(self, name: str, filter_text: str | None = None) -> tuple[Snapshot, bool]:
         """Freeze gold (narrowed by a filter) as the next version of a dataset; the newest version when nothing differs.
@@ -374,6 +393,16 @@ class Refinery:
             return
         yield from self.snapshots.verify(snapshot)
         yield from ExportCheck(self.store, self.snapshots).findings(snapshot)
+
+    def _policy(self, fields: Fields) -> Policy:
+        return load_policy(self.path / self.settings.policy, fields)
+
+    def _replayer(self, fields: Fields) -> Replayer:
+        return Replayer(self.store, self.ledger, self.batches, self.facts, fields, self.steps)
+
+    def _fields_at(self, offset: int | None) -> Fields:
+        """The fields that verdicts at an offset (None: now) are evaluated under."""
+        return asof.fields_to_evaluate(self.ledger.view(offset), self.fields)
 
     def _check_seen(self, sample_ids: Sequence[str]) -> None:
         head, _ = read_head(self.store)

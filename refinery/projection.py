@@ -199,16 +199,8 @@ class Projector:
             if sample_ids is None
             else self._trees.lookup(head.node, ids.to_pylist())
         )
-        places = pc.index_in(ids, value_set=_one(rows["sample_id"]))
         memberships = self._snapshots.memberships(None if sample_ids is None else ids.to_pylist())
-        filled = {
-            "verdict": pc.fill_null(rows["verdict"].take(places), "pending"),
-            "reasons": _lists(rows["reasons"].take(places)),
-            "near_duplicate": rows["near_duplicate"].take(places),
-            "datasets": pa.array([memberships.get(i, []) for i in ids.to_pylist()], pa.list_(pa.string())),
-        }
-        for name, column in filled.items():
-            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+        table = with_verdicts(table, rows, memberships)
         embedded = {space: self._embedded(space, ids).to_pylist() for space in self._steps.embed}
         return table.append_column("doc_digest", _digests(table, self._keys(), embedded))
 
@@ -256,6 +248,22 @@ class Projector:
             "state": _digest_inputs(head),
             "snapshots": self._snapshots.refs(),
         }
+
+
+def with_verdicts(documents: pa.Table, rows: pa.Table, memberships: Mapping[str, Sequence[str]]) -> pa.Table:
+    """Documents with the verdicts of a state's rows (pending where there is none) and the snapshots they are in."""
+    ids = _one(documents["sample_id"])
+    places = pc.index_in(ids, value_set=_one(rows["sample_id"]))
+    filled = {
+        "verdict": pc.fill_null(rows["verdict"].take(places), "pending"),
+        "reasons": _lists(rows["reasons"].take(places)),
+        "near_duplicate": rows["near_duplicate"].take(places),
+        "datasets": pa.array([memberships.get(i, []) for i in ids.to_pylist()], pa.list_(pa.string())),
+    }
+    for name, column in filled.items():
+        place = documents.schema.get_field_index(name)
+        documents = documents.set_column(place, documents.schema.field(name), column)
+    return documents
 
 
 def _digest_inputs(head: StateHead) -> str:

@@ -54,7 +54,7 @@ def search(index: SampleIndex, fields: Fields, request: SearchRequest) -> Search
     checked = parse(request.filter, fields) if request.filter and request.filter.strip() else None
     query = Query(
         filter=checked,
-        sort=_sort(request.sort) if request.sort else None,
+        sort=as_sort(request.sort) if request.sort else None,
         nearest=None
         if request.vector is None
         else Nearest(tuple(request.vector), request.space, request.exact),
@@ -70,7 +70,8 @@ def search(index: SampleIndex, fields: Fields, request: SearchRequest) -> Search
     return SearchResult(hits, page.cursor, checked)
 
 
-def _sort(text: str) -> Sort:
+def as_sort(text: str) -> Sort:
+    """The order that the text of a request says: a field's name, with a leading - for descending."""
     return Sort(text.removeprefix("-"), descending=text.startswith("-"))
 
 

@@ -152,11 +152,17 @@ class Snapshots:
         """The rows of a snapshot in order of sample id."""
         return self._trees.rows(snapshot.node)
 
-    def memberships(self, sample_ids: list[str] | None = None) -> dict[str, list[str]]:
-        """For each sample the snapshots it is in, as `name@version`, and as `name` when it is in the newest one."""
-        newest = {s.name: s.version for s in self.all()}
+    def memberships(
+        self, sample_ids: list[str] | None = None, *, upto: int | None = None
+    ) -> dict[str, list[str]]:
+        """For each sample the snapshots it is in, as `name@version`, and as `name` when it is in the newest one.
+
+        `upto`: only of snapshots frozen at a ledger offset up to this one (None: of all).
+        """
+        snapshots = [s for s in self.all() if upto is None or s.ledger_offset <= upto]
+        newest = {s.name: s.version for s in snapshots}
         found: dict[str, list[str]] = {}
-        for snapshot in self.all():
+        for snapshot in snapshots:
             rows = (
                 self.rows(snapshot) if sample_ids is None else self._trees.lookup(snapshot.node, sample_ids)
             )

@@ -94,6 +94,8 @@ def test_each_json_document_has_exactly_the_documented_members(
         "search": ("search", "--limit", "2"),
         "search --count": ("search", "--count"),
         "search --group-by": ("search", "--group-by", "verdict"),
+        "search --at": ("search", "--at", "1"),
+        "search --at --count": ("search", "--at", "1", "--count"),
         "show": ("show", sample[:10]),
         "flag": ("flag", sample, "--kind", "review"),
         "tag": ("tag", sample, "--tag", "sky"),

@@ -22,12 +22,18 @@ def explain(
     sample: Annotated[
         str, typer.Argument(metavar="ID", help="A sample's id, or its first 8 hex digits or more.")
     ],
+    at: Annotated[
+        int | None,
+        typer.Option(
+            "--at", metavar="OFFSET", help="Why it was so after that ledger offset; `log` lists them."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Why a sample is in or out of gold, and the smallest change that would flip it."""
     session = start(ctx, as_json)
     project = session.project
-    explanation = project.explain(project.resolve(sample))
+    explanation = project.explain(project.resolve(sample), at)
     session.out.show(explanation.to_json(), lambda: _lines(explanation))
 
 
@@ -36,7 +42,9 @@ def _lines(e: Explanation) -> Iterator[Line]:
     yield line((e.sample_id, "bold"), "  ", (e.verdict, VERDICT_STYLES.get(e.verdict, "")), reasons)
     for sentence in e.because:
         yield f"  because {sentence}"
-    if e.stored_verdict != e.verdict:
+    if e.as_of is not None:
+        yield f"  {e.as_of.sentence}"
+    elif e.stored_verdict != e.verdict:
         yield line(
             ("  the stored verdict is ", "yellow"),
             f"{e.stored_verdict or 'none yet'}: `refinery run` brings it up to date",

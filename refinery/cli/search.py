@@ -74,16 +74,24 @@ def search(
         bool,
         typer.Option("--exact", help="Compare --like… with every vector, not with an approximate graph."),
     ] = False,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", metavar="OFFSET", help="As it was after that ledger offset; `log` lists them."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find samples by filter, words or likeness. --where combines with every order; --text and one of --like… together are
-    a hybrid search, which ranks high what is high in either."""
+    a hybrid search, which ranks high what is high in either. --at goes with --where, --sort, --random and --count."""
     from refinery.search import SearchRequest, vector_of
     from refinery.search import search as find
 
     session = start(ctx, as_json)
     likes = (like, like_text, like_file, like_vector)
     _check_orders(sort, random, text, *likes, counting=count or group_by is not None)
+    if at is not None:
+        _check_at(text, *likes, group_by)
+        _search_at(session, at, where, sort, random, limit, cursor, ids, count)
+        return
     index = _index(session)
     project = session.project
     if count or group_by is not None:
@@ -113,10 +121,15 @@ def search(
         cursor=cursor,
     )
     result = find(index, project.fields, request)
+    _show(session, result, ids)
+
+
+def _show(session: Session, result: SearchResult, ids: bool, **more: Any) -> None:
     document = {
         "hits": [asdict(hit) for hit in result.hits],
         "cursor": result.cursor,
         "filter": result.filter.text if result.filter else None,
+        **more,
     }
     session.out.show(document, lambda: [h.sample_id for h in result.hits] if ids else _lines(result))
 
@@ -130,6 +143,40 @@ def _check_orders(sort: Any, random: Any, text: Any, *likes: Any, counting: bool
             "with --count or --group-by. --where combines with each.",
             kind="bad_query",
         )
+
+
+def _check_at(*unable: Any) -> None:
+    if any(option is not None for option in unable):
+        raise InputError(
+            "--at goes with the orders --sort and --random (else by sample id), and with --count: the index ranks by --text "
+            f"and {_LIKE} and counts for --group-by, and it knows only now. Leave that option out, or --at.",
+            kind="bad_query",
+        )
+
+
+def _search_at(
+    session: Session,
+    offset: int,
+    where: str | None,
+    sort: str | None,
+    random: int | None,
+    limit: int,
+    cursor: str | None,
+    ids: bool,
+    count: bool,
+) -> None:
+    """Search what documents were at an offset. Needs no index."""
+    then = session.project.documents_at(offset)
+    session.out.note(then.as_of.sentence)
+    as_of = then.as_of.to_json()
+    if count:
+        checked, selected = then.select(where)
+        n = selected.num_rows
+        document = {"count": n, "filter": checked.text if checked else None, "as_of": as_of}
+        session.out.show(document, lambda: [f"{n:,}"])
+        return
+    result = then.search(where, sort=_sort(sort), seed=random, limit=limit, cursor=cursor)
+    _show(session, result, ids, as_of=as_of)
 
 
 def _index(session: Session) -> Any:

@@ -63,7 +63,7 @@ class Ledger:
         self._catch_up()
         if upto is not None and not 0 <= upto <= len(self._log.events):
             raise InputError(
-                f"The ledger ends at offset {len(self._log.events)}: there is no offset {upto}.",
+                f"The ledger ends at offset {len(self._log.events)}: there is no offset {upto}. `refinery log` lists the offsets.",
                 kind="no_such_offset",
             )
         return LedgerView(self._log, upto)
