@@ -7,24 +7,18 @@ are digests of numbers, so every run makes the same corpus; figures are drawn wi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
-from refinery.batches import Batches, BatchReport, landed_key, manifest_bytes, manifest_key
-from refinery.config import InspectSettings, NearDuplicateSettings
+from refinery.batches import BatchReport, landed_key, manifest_bytes, manifest_key
 from refinery.digests import canonical_json, digest
-from refinery.documents import Steps
-from refinery.facts import FactStore, Step, facts_table
-from refinery.fields import Fields
-from refinery.ledger import Ledger
-from refinery.near_duplicates import near_duplicates_step
+from refinery.facts import facts_table
 from refinery.near_duplicates.state import CLUSTERS, State
-from refinery.policy import Policy, parse_policy
-from refinery.replay import Replayer
-from refinery.steps.inspect import inspect_step
 from refinery.store import ObjectStore
+from tests.synthetic import Synthetic
 
 POLICY = """
 name: synthetic
@@ -40,28 +34,11 @@ _CLUSTERED = 20
 """One sample in so many is in a cluster of two."""
 
 
-class Corpus:
-    """A store with `samples` made-up samples, and the replay over them."""
+class Corpus(Synthetic):
+    """A store with any number of made-up samples, and the replay over them."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self.store = store
-        self.ledger, self.batches, self.facts = Ledger(store), Batches(store), FactStore(store)
-        inspect = inspect_step(InspectSettings())
-        columns = pa.schema([("embedder", pa.string()), ("vector", pa.list_(pa.float32(), 4))])
-        embed = Step("embed", 1, {"embedder": "synthetic", "dimension": 4}, None, columns)
-        near = near_duplicates_step(NearDuplicateSettings(), inspect, embed)
-        self.steps = Steps(inspect, {"default": embed}, near)
-        self.fields = Fields(())
-
-    def policy(self, text: str = POLICY) -> Policy:
-        """A policy over the built-in fields."""
-        return parse_policy(text, self.fields)
-
-    @property
-    def replayer(self) -> Replayer:
-        """A replay that has read nothing yet, as a new process has."""
-        ledger = Ledger(self.store)
-        return Replayer(self.store, ledger, Batches(self.store), self.facts, self.fields, self.steps)
+        super().__init__(store, POLICY)
 
     def make(self, samples: int, seed: int = 0) -> list[str]:
         """Write batches, facts and clusters of samples 0 … n-1; their ids, in order."""
@@ -105,8 +82,9 @@ class Corpus:
             "sharpness": 100 * rng.random(n),
             "thumbnail": [b""] * n,
         }
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(4 * n, np.float32)), 4)
         inspect, embed = self.steps.inspect, self.steps.default_embed
+        width = embed.columns.field("vector").type.list_size
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(width * n, np.float32)), width)
         columns = {k: pa.array(v) if isinstance(v, np.ndarray) else v for k, v in inspected.items()}
         self.facts.write(inspect, batch, facts_table(inspect, columns))
         self.facts.write(
@@ -131,8 +109,6 @@ class Corpus:
         }
         key = state.save(head, "clusters", pa.table(rows, schema=CLUSTERS))
         root = digest(canonical_json(pairs))
-        from dataclasses import replace
-
         state.swap(head, etag, replace(head, clusters=key, root=root, samples=len(ids)))
 
 

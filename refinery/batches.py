@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +20,7 @@ from refinery.digests import canonical_json, digest, digest_json
 from refinery.errors import CorruptionError, InputError
 from refinery.fields import to_utc
 from refinery.parquet import GROUP_ROWS, rows_of
+from refinery.recent import Recent
 from refinery.sources.entries import Entry
 from refinery.store import ObjectStore
 from refinery.store.bulk import each, get_many
@@ -180,9 +180,7 @@ class Batches:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._reports: dict[str, BatchReport] = {}
-        self._manifests: dict[str, bytes] = {}
-        self._kept_bytes = 0
-        self._keeping = threading.Lock()
+        self._manifests: Recent[bytes] = Recent(MANIFESTS_KEPT, len)
 
     def staged(self, source: str | None = None) -> list[str]:
         """Ids of the batches that are staged and have not landed, in order of id; only those of `source` when given."""
@@ -300,13 +298,7 @@ class Batches:
 
     def _manifest(self, key: str) -> bytes:
         """The bytes of a manifest, kept for the next time: they never change."""
-        data = self._manifests.get(key) or self._store.get(key)
-        with self._keeping:
-            self._kept_bytes += len(data) - len(self._manifests.pop(key, b""))
-            self._manifests[key] = data
-            while self._kept_bytes > MANIFESTS_KEPT and len(self._manifests) > 1:
-                self._kept_bytes -= len(self._manifests.pop(next(iter(self._manifests))))
-        return data
+        return self._manifests.get(key, lambda: self._store.get(key))
 
     def _found(self, source: str | None = None) -> dict[str, set[str]]:
         """The names of the objects of each batch (of a source, and of those its name begins)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -183,12 +183,7 @@ class Exporter:
     def verify(self, index: dict[str, Any]) -> Iterator[str]:
         """Read every shard of an export again; yields a sentence for each that is missing or damaged."""
         for shard in index["files"]:
-            key = f"{index['prefix']}/{shard['name']}"
-            if not self._store.exists(key):
-                yield f"Shard {key} is missing."
-                continue
-            if digest_chunks(pieces(self._store, key)) != shard["digest"]:
-                yield f"Shard {key} is damaged: its digest is not {shard['digest']}."
+            yield from shard_findings(self._store, f"{index['prefix']}/{shard['name']}", {shard["digest"]})
 
     def _input(self, row: dict[str, Any]) -> datago.Record:
         payloads = [
@@ -299,7 +294,15 @@ def record_key(prefix: str, name: str) -> str:
     return f"{prefix}/records/{name}.json"
 
 
-def pieces(store: ObjectStore, key: str) -> Iterator[bytes]:
+def shard_findings(store: ObjectStore, key: str, digests: Collection[str]) -> Iterator[str]:
+    """Read a shard again: a sentence when it is missing, or its digest is none of these."""
+    if not store.exists(key):
+        yield f"Shard {key} is missing."
+    elif digest_chunks(_pieces(store, key)) not in digests:
+        yield f"Shard {key} is damaged: its digest is not {' or '.join(sorted(digests))}."
+
+
+def _pieces(store: ObjectStore, key: str) -> Iterator[bytes]:
     """An object's bytes, so much at a time."""
     start = 0
     while piece := store.get_range(key, start, _PIECE):
@@ -315,6 +318,6 @@ def _as_file(store: ObjectStore, key: str) -> Iterator[Path]:
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="refinery-") as copy:
-        for piece in pieces(store, key):
+        for piece in _pieces(store, key):
             spool(copy, piece)
         yield Path(copy.name)

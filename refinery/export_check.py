@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 import datago
-from refinery.digests import canonical_json, digest_chunks
+from refinery.digests import canonical_json
 from refinery.errors import RefineryError
 from refinery.export import (
     ShardRecord,
@@ -19,9 +19,9 @@ from refinery.export import (
     export_prefix,
     index_entry,
     parse_recipe,
-    pieces,
     planned,
     record_key,
+    shard_findings,
 )
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.store import ObjectStore
@@ -77,7 +77,7 @@ class ExportCheck:
         for name in sorted(inputs.keys() | records.keys()):
             told = (entries.get(name), index_entry(records.get(name)))
             expected = {str(said.get("digest")) for said in told if said}
-            yield from self._shard(f"{prefix}/{name}", expected)
+            yield from shard_findings(self._store, f"{prefix}/{name}", expected)
 
     def _inputs(
         self, rows: pa.Table | None, recipe: datago.Recipe | None, prefix: str
@@ -113,9 +113,3 @@ class ExportCheck:
         if entry is not None and entry != index_entry(record) | {"meta": record.meta}:
             return f"Record {key} or index {prefix}/index.json is damaged: they disagree about shard {name}."
         return None
-
-    def _shard(self, key: str, expected: set[str]) -> Iterator[str]:
-        if not self._store.exists(key):
-            yield f"Shard {key} is missing."
-        elif digest_chunks(pieces(self._store, key)) not in expected:
-            yield f"Shard {key} is damaged: its digest is not {' or '.join(sorted(expected))}."

@@ -37,7 +37,7 @@ class Locks:
 
         Reads every object once; those that the parent version locked are taken from there, since none ever changes.
         """
-        key = _lock_key(snapshot)
+        key = _lock_key(snapshot.ref)
         if self._store.exists(key):
             return False
         parent = self._read(snapshot.parent)
@@ -57,7 +57,7 @@ class Locks:
 
     def verify(self, snapshot: Snapshot) -> Iterator[Damage]:
         """Read what a snapshot's lock names again: everything that is missing or has other bytes. Nothing without a lock."""
-        key = _lock_key(snapshot)
+        key = _lock_key(snapshot.ref)
         found = self._store.get_with_etag(key)
         if found is None:
             return
@@ -85,7 +85,7 @@ class Locks:
     def _read(self, ref: str | None) -> dict[str, Any] | None:
         if ref is None:
             return None
-        found = self._store.get_with_etag(f"snapshots/{ref.replace('@', '/')}.lock.json")
+        found = self._store.get_with_etag(_lock_key(ref))
         return None if found is None else _checked(found[0])
 
     def _check(self, item: tuple[str, str]) -> Damage | None:
@@ -128,5 +128,5 @@ def _checked(data: bytes) -> dict[str, Any] | None:
     return raw if whole else None
 
 
-def _lock_key(snapshot: Snapshot) -> str:
-    return f"{snapshot.key.removesuffix('.json')}.lock.json"
+def _lock_key(ref: str) -> str:
+    return f"snapshots/{ref.replace('@', '/')}.lock.json"

@@ -409,7 +409,8 @@ class Refinery:
         ids = [i for i in sample_ids if len(i) == 64]
         seen = set(StateTrees(self.store).lookup(head.node, ids)["sample_id"].to_pylist())
         if not seen.issuperset(sample_ids):  # not replayed yet, or never ingested
-            seen.update(self.batches.origins(columns=["sample_id"])["sample_id"].to_pylist())
+            origins = self.batches.origins(columns=["sample_id"], sample_ids=sample_ids)
+            seen.update(origins["sample_id"].to_pylist())
         for sample_id in sample_ids:
             if sample_id not in seen:
                 raise InputError(

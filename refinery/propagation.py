@@ -21,7 +21,7 @@ from refinery.fields import Fields
 from refinery.filter import conjunction, parse
 from refinery.index import MAX_LIMIT, Nearest, Query, SampleIndex
 from refinery.ledger import Actor, Event, EventType, Ledger, LedgerView
-from refinery.near_duplicates import read_clusters
+from refinery.near_duplicates import cluster_mates, read_clusters
 from refinery.policy import Policy
 from refinery.projection import Projector
 from refinery.replay import Replayer
@@ -145,9 +145,7 @@ class Propagator:
         return {row["sample_id"] for row, cosine in near if cosine >= reach.min_cosine}
 
     def _cluster(self, sample_id: str) -> set[str]:
-        clusters = read_clusters(self.store, self.steps.near_duplicates)
-        mine = clusters.filter(pc.equal(clusters["sample_id"], sample_id))["cluster"]
-        return set(clusters.filter(pc.is_in(clusters["cluster"], pc.unique(mine)))["sample_id"].to_pylist())
+        return cluster_mates(read_clusters(self.store, self.steps.near_duplicates), [sample_id])
 
     def _source(self, sample_id: str) -> set[str]:
         origins = self.batches.origins(columns=["sample_id", "source"])

@@ -12,7 +12,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from refinery.batches import Batches
 from refinery.digests import digest_json
@@ -21,7 +20,7 @@ from refinery.errors import ConflictError
 from refinery.facts import FactStore
 from refinery.fields import Fields
 from refinery.ledger import Ledger, LedgerView
-from refinery.near_duplicates import clusters_root, read_clusters
+from refinery.near_duplicates import cluster_mates, clusters_root, read_clusters
 from refinery.policy import Policy
 from refinery.states.head import StateHead, read_head, write_head
 from refinery.states.rows import row_digests, rows_table
@@ -176,11 +175,7 @@ class Replayer:
 
     def _whole_clusters(self, sample_ids: set[str]) -> set[str]:
         clusters = read_clusters(self._store, self._steps.near_duplicates)
-        mine = clusters.filter(pc.is_in(clusters["sample_id"], pa.array(list(sample_ids), pa.string())))[
-            "cluster"
-        ]
-        members = clusters.filter(pc.is_in(clusters["cluster"], pc.unique(mine)))["sample_id"].to_pylist()
-        return sample_ids.union(members)
+        return sample_ids | cluster_mates(clusters, sample_ids)
 
     def _report(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refinery.batches import Batches, BatchReport, landed_key, manifest_bytes, manifest_key
 from refinery.config import InspectSettings, NearDuplicateSettings
@@ -22,6 +23,8 @@ from refinery.ledger import Ledger
 from refinery.near_duplicates import near_duplicates_step, update_clusters
 from refinery.policy import Policy, parse_policy
 from refinery.replay import Replayer
+from refinery.snapshots import Snapshot, Snapshots
+from refinery.states.head import read_head
 from refinery.steps.inspect import inspect_step
 from refinery.store import ObjectStore
 
@@ -63,6 +66,11 @@ class Sample:
     @property
     def phash(self) -> str:
         return digest(f"look {self.number if self.look is None else f'shared {self.look}'}".encode())[:16]
+
+
+def gold(rows: pa.Table) -> pa.Table:
+    """The rows of a state that are gold."""
+    return rows.filter(pc.equal(rows["verdict"], "gold"))
 
 
 class Synthetic:
@@ -121,6 +129,26 @@ class Synthetic:
         embedded = [_embedded(s) for s in chosen if s.failure is None]
         self.facts.write(embed, batch, _table(embed, embedded))
         self.cluster()
+
+    def freeze_state(
+        self,
+        snapshots: Snapshots,
+        name: str,
+        chosen: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+        **recorded: Any,
+    ) -> tuple[Snapshot, bool]:
+        """Freeze rows of the newest state as the next version of `name`; `recorded` are steps in place of those in force."""
+        head, _ = read_head(self.store)
+        return snapshots.freeze(
+            name,
+            chosen(self.replayer.trees.rows(head.node)),
+            filter_text=None,
+            policy=head.policy,
+            ledger_offset=head.ledger_offset,
+            state=head.node,
+            steps={n: {"key": s.key, **s.to_json()} for n, s in self.steps.by_name().items()} | recorded,
+            fields=[[f.name, f.type.value] for f in self.fields.attributes],
+        )
 
     def cluster(self) -> None:
         update_clusters(self.store, self.steps.near_duplicates, self.steps.inspect, self.steps.default_embed)

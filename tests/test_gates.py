@@ -16,7 +16,6 @@ from refinery.facts import Step
 from refinery.gates import Gate, GateReport, Result, parse_rules
 from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.snapshots import Snapshot, Snapshots
-from refinery.states.head import read_head
 from refinery.store.local import LocalStore
 from tests.synthetic import Sample, Synthetic
 
@@ -41,18 +40,9 @@ class Project(Synthetic):
 
     def freeze(self, name: str, samples: Sequence[Sample], **recorded: Any) -> Snapshot:
         self.replayer.replay(self.policy)
-        head, _ = read_head(self.store)
-        rows = self.replayer.trees.rows(head.node)
-        steps = {n: {"key": s.key, **s.to_json()} for n, s in self.steps.by_name().items()}
-        frozen, _ = self.snapshots.freeze(
-            name,
-            rows.filter(pc.is_in(rows["sample_id"], pa.array([s.id for s in samples], pa.string()))),
-            filter_text=None,
-            policy=head.policy,
-            ledger_offset=head.ledger_offset,
-            state=head.node,
-            steps=steps | recorded,
-            fields=[],
+        wanted = pa.array([s.id for s in samples], pa.string())
+        frozen, _ = self.freeze_state(
+            self.snapshots, name, lambda rows: rows.filter(pc.is_in(rows["sample_id"], wanted)), **recorded
         )
         assert frozen.count == len(samples)
         return frozen

@@ -8,9 +8,8 @@ from refinery.diffs import Differ, SnapshotDiff
 from refinery.errors import InputError
 from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.snapshots import Snapshot
-from refinery.states.head import read_head
 from refinery.store.local import LocalStore
-from tests.synthetic import POLICY, Sample, Synthetic
+from tests.synthetic import POLICY, Sample, Synthetic, gold
 
 ANA = Actor(ActorKind.PERSON, "ana")
 SAMPLES = [*(Sample(n) for n in range(8)), Sample(20, look=1, side=200), Sample(21, look=1, side=150)]
@@ -20,24 +19,11 @@ class Project(Synthetic):
     """A synthetic project that can freeze what is gold."""
 
     def freeze(self, name: str = "set") -> tuple[Snapshot, bool]:
-        import pyarrow.compute as pc
-
         from refinery.snapshots import Snapshots
 
         self.snapshots = Snapshots(self.store)
         self.replayer.replay(self.policy)
-        head, _ = read_head(self.store)
-        rows = self.replayer.trees.rows(head.node)
-        return self.snapshots.freeze(
-            name,
-            rows.filter(pc.equal(rows["verdict"], "gold")),
-            filter_text=None,
-            policy=head.policy,
-            ledger_offset=head.ledger_offset,
-            state=head.node,
-            steps={n: {"key": s.key} for n, s in self.steps.by_name().items()},
-            fields=[],
-        )
+        return self.freeze_state(self.snapshots, name, gold)
 
     def add(self, samples: list[Sample], at: str = "2026-01-01T00:00:00+00:00") -> None:
         self.compute(self.land(samples, at), samples)

@@ -59,7 +59,7 @@ for part in (
     app.add_typer(part.app)
 app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
 app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify, prove.")
-snapshots.app.registered_commands += proofs.app.registered_commands
+snapshots.app.add_typer(proofs.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,13 +10,13 @@ import typer
 
 from refinery.cli.output import Line, line, many, table
 from refinery.cli.session import Json, start
+from refinery.cli.snapshots import Ref
 from refinery.errors import GateError, InputError
 
 if TYPE_CHECKING:
     from refinery.gates import GateReport
 
 app = typer.Typer()
-Ref = Annotated[str, typer.Argument(metavar="REF", help="`name@version`, or `name` for the newest one.")]
 _SHOWN = 5
 
 

@@ -11,6 +11,7 @@ import typer
 
 from refinery.cli.output import Line, line, many
 from refinery.cli.session import Json, start
+from refinery.cli.snapshots import Ref
 from refinery.digests import check_sample_id
 from refinery.errors import InputError
 from refinery.states.proofs import MOST_BYTES, Proof, check
@@ -21,7 +22,7 @@ app = typer.Typer()
 @app.command("prove")
 def prove_(
     ctx: typer.Context,
-    ref: Annotated[str, typer.Argument(metavar="REF", help="`name@version`, or `name` for the newest one.")],
+    ref: Ref,
     sample: Annotated[str, typer.Argument(metavar="ID", help="The sample's id, or 8 digits of it or more.")],
     output: Annotated[
         Path | None,

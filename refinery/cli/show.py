@@ -66,11 +66,8 @@ def _path(project: Refinery, digest: str) -> str | None:
 
 
 def _origins(project: Refinery, sample_id: str) -> list[dict[str, Any]]:
-    import pyarrow.compute as pc
-
     columns = ["sample_id", "source", "batch", "uri", "ingested_at", "attributes", "extras"]
-    origins = project.batches.origins(columns=columns)
-    rows: list[dict[str, Any]] = origins.filter(pc.equal(origins["sample_id"], sample_id)).to_pylist()
+    rows = project.batches.origins(columns=columns, sample_ids=[sample_id]).to_pylist()
     return [
         {
             **{k: v for k, v in row.items() if k != "sample_id"},

@@ -84,14 +84,13 @@ class Members:
     def facts(self, column: str) -> list[Any]:
         """One column of the inspect facts for each sample, None where there is no success."""
         assert self._inspect is not None
-        table = self._read(self._inspect, column)
+        table = self._read(self._inspect, column, self.ids)
         by_id = dict(zip(table["sample_id"].to_pylist(), table[column].to_pylist(), strict=True))
         return [by_id.get(i) for i in self.ids]
 
     def vectors(self, step: Step, sample_ids: Sequence[str]) -> tuple[list[str], npt.NDArray[np.float64]]:
         """The ids among these that have a vector, and their vectors (k, d), in order of id."""
-        facts = self._facts.read(step, sample_ids=sample_ids, columns=["sample_id", "reason", "vector"])
-        good = facts.filter(pc.is_null(facts["reason"]))
+        good = self._read(step, "vector", sample_ids)
         if good.num_rows == 0:
             return [], np.zeros((0, 0))
         flat = np.asarray(good["vector"].combine_chunks().flatten())
@@ -99,14 +98,13 @@ class Members:
 
     def compared(self, step: Step) -> int:
         """How many of the samples a near-duplicates step has compared with all others."""
-        return len(
-            self._facts.read(step, sample_ids=self.ids, columns=["sample_id"])["sample_id"].to_pylist()
-        )
+        return int(self._facts.read(step, sample_ids=self.ids, columns=["sample_id"]).num_rows)
 
     @cached_property
     def _attributes(self) -> list[dict[str, Any]]:
         return [json.loads(text) for text in self._rows["attributes"].to_pylist()]
 
-    def _read(self, step: Step, column: str) -> pa.Table:
-        table = self._facts.read(step, sample_ids=self.ids, columns=["sample_id", "reason", column])
+    def _read(self, step: Step, column: str, sample_ids: Sequence[str]) -> pa.Table:
+        """The successes of a step among these samples, in order of id."""
+        table = self._facts.read(step, sample_ids=sample_ids, columns=["sample_id", "reason", column])
         return table.filter(pc.is_null(table["reason"]))

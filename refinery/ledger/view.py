@@ -154,7 +154,7 @@ class LedgerView:
 
     def last_group(self) -> list[Event]:
         """The events of the newest act that still stands and is no undo: what a bare `undo` compensates."""
-        events = self._log.events[: self.offset]
+        events = self.events
         for event in reversed(events):
             if event.type not in (EventType.UNDO, EventType.FIELD) and self.stands(event):
                 return [e for e in events if e.group == event.group and self.stands(e)]

@@ -7,11 +7,18 @@ Which member is kept is decided by verdicts.
 
 from __future__ import annotations
 
-from refinery.near_duplicates.clusters import clusters_root, members, near_duplicates_step, read_clusters
+from refinery.near_duplicates.clusters import (
+    cluster_mates,
+    clusters_root,
+    members,
+    near_duplicates_step,
+    read_clusters,
+)
 from refinery.near_duplicates.update import ClusterReport, update_clusters
 
 __all__ = [
     "ClusterReport",
+    "cluster_mates",
     "clusters_root",
     "members",
     "near_duplicates_step",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -45,11 +47,17 @@ def clusters_root(store: ObjectStore, step: Step) -> str:
 def members(store: ObjectStore, step: Step, sample_id: str) -> list[str]:
     """The samples of the cluster that `sample_id` is in, sorted. InputError when it has no near-duplicates."""
     table = read_clusters(store, step)
-    mine = table.filter(pc.equal(table["sample_id"], sample_id))["cluster"]
-    if len(mine) == 0:
+    found = cluster_mates(table, [sample_id])
+    if not found:
         raise InputError(
             f"Sample {sample_id} is in no near-duplicate cluster: nothing is close to it, or it was not compared yet.",
             kind="no_cluster",
         )
-    found: list[str] = table.filter(pc.equal(table["cluster"], mine[0]))["sample_id"].to_pylist()
-    return found
+    return sorted(found)
+
+
+def cluster_mates(clusters: pa.Table, sample_ids: Collection[str]) -> set[str]:
+    """All members of the clusters (rows as `read_clusters` gives them) that these samples are in, themselves included."""
+    wanted = pa.array(list(sample_ids), pa.string())
+    mine = clusters.filter(pc.is_in(clusters["sample_id"], wanted))["cluster"]
+    return set(clusters.filter(pc.is_in(clusters["cluster"], pc.unique(mine)))["sample_id"].to_pylist())

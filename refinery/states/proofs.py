@@ -102,6 +102,8 @@ def prove(trees: StateTrees, root: Node, sample_id: str) -> Proof:
 
     InputError when it is not in there, CorruptionError when what was read does not lead to the root.
     """
+    from refinery.states.rows import row_digests
+
     check_sample_id(sample_id)
     nodes, rows = trees.way(root, sample_id)
     table = {row["sample_id"]: row for row in rows.to_pylist()}
@@ -111,9 +113,7 @@ def prove(trees: StateTrees, root: Node, sample_id: str) -> Proof:
             kind="not_in_snapshot",
         )
     ids = [bytes.fromhex(i) for i in table]
-    branches = set_path(
-        ids, [bytes.fromhex(digest_json(row)) for row in table.values()], bytes.fromhex(sample_id)
-    )
+    branches = set_path(ids, row_digests(rows), bytes.fromhex(sample_id))
     for node, children in reversed(nodes):
         digests = [bytes.fromhex(c.digest) if c else None for c in children]
         branches += nibble_path(digests, int(sample_id[node.depth], 16))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from refinery.digests import canonical_json
 from refinery.errors import CorruptionError, RefineryError
+from refinery.recent import Recent
 from refinery.states.merkle import EMPTY, join_nibbles, set_digest
 from refinery.states.rows import row_digests, rows_table, sorted_rows
 from refinery.store import ObjectStore
@@ -64,9 +64,7 @@ class StateTrees:
         self._store = store
         self.io = TreeIO()
         self._unwritten: list[tuple[Node, pa.Table]] = []
-        self._recent: dict[str, pa.Table] = {}
-        self._recent_rows = 0
-        self._keeping = threading.Lock()
+        self._recent: Recent[pa.Table] = Recent(_RECENT_ROWS, len)
 
     def build(self, rows: pa.Table) -> Node:
         """The tree of exactly these rows (any order, distinct ids)."""
@@ -248,17 +246,9 @@ class StateTrees:
         return [Node(c["digest"], c["count"], node.depth + 1) if c else None for c in body["children"]]
 
     def _read_leaf(self, node: Node) -> pa.Table:
-        found = self._recent.get(node.digest)
-        if found is not None or node.count == 0:
-            return rows_table() if found is None else found
-        rows = self._load_leaf(node)
-        with self._keeping:
-            if node.digest not in self._recent:
-                self._recent[node.digest] = rows
-                self._recent_rows += rows.num_rows
-            while self._recent_rows > _RECENT_ROWS:
-                self._recent_rows -= self._recent.pop(next(iter(self._recent))).num_rows
-        return rows
+        if node.count == 0:
+            return rows_table()
+        return self._recent.get(node.digest, lambda: self._load_leaf(node))
 
     def _load_leaf(self, node: Node) -> pa.Table:
         """The rows of a leaf as they are stored now."""

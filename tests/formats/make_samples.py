@@ -20,7 +20,7 @@ from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.snapshots import Snapshots
 from refinery.states.head import read_head
 from refinery.store.local import LocalStore
-from tests.synthetic import Sample, Synthetic
+from tests.synthetic import Sample, Synthetic, gold
 
 
 class Picture(Sample):
@@ -68,18 +68,7 @@ def make(folder: Path) -> dict[str, object]:
     project.replayer.replay(project.policy)
     head, _ = read_head(store)
     snapshots = Snapshots(store)
-    rows = project.replayer.trees.rows(head.node)
-    gold = rows.filter([v == "gold" for v in rows["verdict"].to_pylist()])
-    snapshot, _ = snapshots.freeze(
-        "samples",
-        gold,
-        filter_text=None,
-        policy=head.policy,
-        ledger_offset=head.ledger_offset,
-        state=head.node,
-        steps={n: {"key": s.key, **s.to_json()} for n, s in project.steps.by_name().items()},
-        fields=[[f.name, f.type.value] for f in project.fields.attributes],
-    )
+    snapshot, _ = project.freeze_state(snapshots, "samples", gold)
     exporter = Exporter(store, snapshots)
     digests = {}
     for name in ("webdataset", "mds", "parquet"):
@@ -90,7 +79,7 @@ def make(folder: Path) -> dict[str, object]:
         "state": head.root,
         "policy": head.policy,
         "snapshot": snapshot.root,
-        "gold": gold["sample_id"].to_pylist(),
+        "gold": snapshots.rows(snapshot)["sample_id"].to_pylist(),
         "ledger": [e.to_json() for e in project.ledger.events()],
         "shards": digests,
     }

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,9 +22,8 @@ from refinery.ledger import Actor, ActorKind, Event, EventType, flag_event, tag_
 from refinery.policy import Policy
 from refinery.projection import Projector
 from refinery.snapshots import Snapshots
-from refinery.states.head import read_head
 from refinery.store.local import LocalStore
-from tests.synthetic import POLICY, Sample, Synthetic, quick_folder
+from tests.synthetic import POLICY, Sample, Synthetic, gold, quick_folder
 
 ANA, CRITIC = Actor(ActorKind.PERSON, "ana"), Actor(ActorKind.MODEL, "critic")
 SCORED = POLICY + '  - {name: poor, hold: "score < 3"}\n'
@@ -81,18 +79,7 @@ class Project(Synthetic):
         self.recorded[self.ledger.offset] = documents, selected
 
     def freeze(self) -> None:
-        head, _ = read_head(self.store)
-        rows = self.replayer.trees.rows(head.node)
-        self.snapshots.freeze(
-            "set",
-            rows.filter(pc.equal(rows["verdict"], "gold")),
-            filter_text=None,
-            policy=head.policy,
-            ledger_offset=head.ledger_offset,
-            state=head.node,
-            steps={},
-            fields=[],
-        )
+        self.freeze_state(self.snapshots, "set", gold)
 
     def at(self, offset: int, policy: Policy | None = None) -> DocumentsAt:
         fields = fields_to_evaluate(self.ledger.view(offset), self.fields)

@@ -61,17 +61,7 @@ class Someone:
         return Projector(p.store, p.ledger, p.facts, builder, Snapshots(p.store), p.steps, self.index)
 
     def freeze(self, name: str) -> None:
-        head, _ = read_head(self.project.store)
-        Snapshots(self.project.store).freeze(
-            name,
-            self.project.replayer.trees.rows(head.node),
-            filter_text=None,
-            policy=head.policy,
-            ledger_offset=head.ledger_offset,
-            state=head.node,
-            steps={},
-            fields=[],
-        )
+        self.project.freeze_state(Snapshots(self.project.store), name)
 
 
 class Meanwhile:
