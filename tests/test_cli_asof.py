@@ -64,9 +64,10 @@ def test_an_explanation_at_an_offset_is_the_one_given_then(cli: Cli) -> None:
     cli("flag", sample, "--kind", "reject", "--reason", "a logo", "--actor", "ana")
     cli("run")
     rejected = cli.json("explain", sample)
-    cli("snapshot", "create", "train")
     cli("undo")
     cli("run")
+    cli("snapshot", "create", "train")
+    assert cli.json("explain", sample)["snapshots"] == ["train", "train@1"]
     for then in (before, rejected):
         now = cli.json("explain", sample, "--at", str(then["ledger_offset"]))
         assert now["as_of"]["offset"] == then["ledger_offset"]
