@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from refinery.store.local import LocalStore
 from tests.servers import aws, bucket, opensearch_url, s3_server, s3_settings
 
 __all__ = ["aws", "bucket", "opensearch_url", "s3_server", "s3_settings"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # as a shell leaves it for what it runs in the background: the programs that tests interrupt would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -173,22 +173,32 @@ def test_a_counter_swapped_under_lost_replies_counts_every_success_once(
     stores = [through(proxy, s3_settings) for _ in range(3)]
     again(lambda: stores[0].put_if_absent("counter", b"0"))
 
-    def bump(store: S3Store) -> int:
+    def bump(writer: int) -> int:
         done = 0
         while done < 8:
-            found = again(lambda: store.get_with_etag("counter"))
+            found = again(lambda: stores[writer].get_with_etag("counter"))
             assert found is not None
+            count, *names = found[0].split()
+            name = b"%d-%d" % (writer, done)
             try:
-                store.put_if_match("counter", b"%d" % (int(found[0]) + 1), found[1])
+                if name not in names:  # else the outcome was unknown, and this read settles it
+                    bumped = b" ".join([b"%d" % (int(count) + 1), *names, name])
+                    stores[writer].put_if_match("counter", bumped, found[1])
             except ConflictError:
+                continue
+            except TransientError as error:
+                if error.kind != "write_unknown":
+                    raise
                 continue
             done += 1
         return done
 
     with ThreadPoolExecutor(3) as pool:
-        assert sum(pool.map(bump, stores)) == 24
+        assert sum(pool.map(bump, range(3))) == 24
     proxy.calm()
-    assert stores[0].get("counter") == b"24"
+    count, *names = stores[0].get("counter").split()
+    assert count == b"24"
+    assert len(names) == len(set(names)) == 24
     assert proxy.struck["lost"] > 0
 
 
