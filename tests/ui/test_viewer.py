@@ -88,7 +88,10 @@ def test_a_curator_finds_rejects_replays_and_undoes_and_hostile_words_stay_words
     page.get_by_label("Filter", exact=True).press("Enter")
     choose(page, "Verdict", "gold")
     expect(page).to_have_url(re.compile(r"where=min_side.*verdict=gold"))
-    page.get_by_role("button", name=sample[:8], exact=True).click()
+    text(page, "samples match, in order of id")
+    button = page.get_by_role("button", name=sample[:8], exact=True)
+    expect(button).to_have_count(1)  # the grid of before is there until the new one is drawn
+    button.click()
     expect(page).to_have_url(re.compile(f"where=min_side.*verdict=gold&sample={sample}"))
     text(page, "no rule of the policy holds it")
 
