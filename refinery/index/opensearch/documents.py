@@ -56,11 +56,14 @@ def to_rows(sources: Sequence[Mapping[str, Any]], schema: pa.Schema) -> list[dic
     """What `to_table` holds, as Python values by column."""
     if any(pa.types.is_fixed_size_list(column.type) for column in schema):
         return to_table(sources, schema).to_pylist()  # type: ignore[no-any-return]
-    names = schema.names
+    blank: dict[str, Any] = dict.fromkeys(schema.names)
     lists = [column.name for column in schema if pa.types.is_list(column.type)]
     dates = [column.name for column in schema if pa.types.is_timestamp(column.type)]
-    rows: list[dict[str, Any]] = [{name: source.get(name) for name in names} for source in sources]
+    rows: list[dict[str, Any]] = [{**blank, **source} for source in sources]
     for row in rows:
+        if len(row) > len(blank):
+            for name in row.keys() - blank.keys():
+                del row[name]
         for name in lists:
             if row[name] is None:
                 row[name] = []

@@ -130,20 +130,18 @@ class Searcher:
         start = mark.seen if mark else 0
         ids = {"size": WINDOW, "track_total_hits": False, "sort": _BEST_FIRST, **_IDS_ONLY}
         words = {**ids, "query": self._matching(query.filter, text)}
-        exact = {
-            **ids,
-            "query": self._scored(self._all_with(query.filter, nearest.space), nearest.space, vector),
-        }
-        near = {
-            **ids,
-            "query": self._scored(
-                self._graph(query.filter, nearest.space, vector, WINDOW), nearest.space, vector
-            ),
-        }
-        replies = self._reader.searches([words, exact if nearest.exact else near], **self._scoring(text))
+        chosen = self._all_with(query.filter, nearest.space)
+        exact = {**ids, "query": self._scored(chosen, nearest.space, vector)}
+        if nearest.exact:
+            replies = self._reader.searches([words, exact], **self._scoring(text))
+        else:
+            graph = self._graph(query.filter, nearest.space, vector, WINDOW)
+            near = {**ids, "query": self._scored(graph, nearest.space, vector)}
+            there = {"size": 0, "track_total_hits": WINDOW, "query": chosen}
+            *replies, counted = self._reader.searches([words, near, there], **self._scoring(text)) or [None]
+            if counted is not None and len(replies[1]["hits"]["hits"]) < counted["hits"]["total"]["value"]:
+                replies[1] = self._reader.search(exact, **self._scoring(text)) or replies[1]
         rankings = [[hit["sort"][1] for hit in reply["hits"]["hits"]] for reply in replies]
-        if rankings and not nearest.exact and len(rankings[1]) < WINDOW:
-            rankings[1] = [hit["sort"][1] for hit in self._hits(exact)]
         shown = fuse(*rankings)[start : start + query.limit + 1]
         scores = [score for _, score in shown]
         return Found([i for i, _ in shown], scores, scores, None, start)
