@@ -273,3 +273,32 @@ def test_lists_and_nothing_come_back_as_the_port_has_them(index: OpenSearchIndex
     assert got == [{"tags": ["b", "a"], "caption": "", "uri": []}, {"tags": [], "caption": None, "uri": []}]
     assert index.get([], ["tags"]).num_rows == 0
     assert isinstance(index.query(Query(columns=("tags",))).documents, pa.Table)
+
+
+@pytest.mark.parametrize("found, requests", [("all there is", 1), ("too few", 2)])
+def test_a_hybrid_search_asks_exactly_only_when_the_graph_found_less_than_there_is(
+    index: OpenSearchIndex, monkeypatch: pytest.MonkeyPatch, found: str, requests: int
+) -> None:
+    index.upsert(documents(range(30)))
+    near = Nearest(tuple(vectors(1, seed=3)[0].tolist()), "default")
+    query = Query(parse("width >= 0", FIELDS), nearest=near, text="panda", limit=50)
+    exact = Nearest(near.vector, near.space, exact=True)
+    whole = ids(index.query(Query(query.filter, nearest=exact, text="panda", limit=50)).documents)
+    asked: list[str] = []
+    searches, request = Client.searches, Client.request
+
+    def counted_searches(self: Client, index: str, bodies: Any, **params: Any) -> list[Any]:
+        asked.append("searches")
+        replies = searches(self, index, bodies, **params)
+        if found == "too few":  # as a graph does that a filter cut apart
+            del replies[1]["hits"]["hits"][3:]
+        return replies
+
+    def counted_request(self: Client, method: str, path: str, *rest: Any, **named: Any) -> Any:
+        asked.extend(["search"] if path.endswith("_search") else [])
+        return request(self, method, path, *rest, **named)
+
+    monkeypatch.setattr(Client, "searches", counted_searches)
+    monkeypatch.setattr(Client, "request", counted_request)
+    assert ids(index.query(query).documents) == whole
+    assert len(asked) == requests
