@@ -275,7 +275,7 @@ def test_lists_and_nothing_come_back_as_the_port_has_them(index: OpenSearchIndex
     assert isinstance(index.query(Query(columns=("tags",))).documents, pa.Table)
 
 
-@pytest.mark.parametrize("found, requests", [("all there is", 1), ("too few", 2)])
+@pytest.mark.parametrize(("found", "requests"), [("all there is", 1), ("too few", 2)])
 def test_a_hybrid_search_asks_exactly_only_when_the_graph_found_less_than_there_is(
     index: OpenSearchIndex, monkeypatch: pytest.MonkeyPatch, found: str, requests: int
 ) -> None:
