@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from refinery.documents import Steps
 from refinery.facts import FactStore
+from refinery.inputs import Steps
 from refinery.states.head import read_head
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore

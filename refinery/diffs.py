@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from refinery.batches import Batches
-from refinery.documents import Steps
+from refinery.inputs import Steps
 from refinery.ledger import Event, Ledger
 from refinery.near_duplicates import read_clusters
 from refinery.snapshots import Snapshot

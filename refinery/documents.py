@@ -1,11 +1,10 @@
-"""Documents: every sample seen flat, from its origins, facts and what stands on it in the ledger."""
+"""Documents: every sample seen flat, from its inputs, its cluster and what stands on it in the ledger."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,17 @@ import pyarrow.compute as pc
 
 from refinery.batches import Batches
 from refinery.digests import canonical_json
-from refinery.errors import InputError
-from refinery.facts import FactStore, Step
-from refinery.fields import Field, Fields, FieldType, coerce
+from refinery.facts import FactStore
+from refinery.fields import Fields
+from refinery.inputs import (
+    ATTRIBUTES,
+    MISSING,
+    PAYLOADS,
+    InputReader,
+    Steps,
+    known_attributes,
+    stored,
+)
 from refinery.ledger import EventType, LedgerView
 from refinery.near_duplicates import read_clusters
 from refinery.policy import Policy
@@ -24,48 +31,20 @@ from refinery.states.rows import ROW_SCHEMA
 from refinery.store import ObjectStore
 from refinery.verdicts import Inputs, Verdicts
 
-_INSPECTED = [
-    "format",
-    "width",
-    "height",
-    "mode",
-    "orientation",
-    "has_alpha",
-    "pixel_digest",
-    "phash",
-    "brightness",
-    "contrast",
-    "entropy",
-    "sharpness",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The steps a project computes, with their keys."""
-
-    inspect: Step
-    embed: dict[str, Step]
-    near_duplicates: Step
-
-    @property
-    def default_embed(self) -> Step:
-        return self.embed["default"]
-
-    def by_name(self) -> dict[str, Step]:
-        """The steps that verdicts may require, by the name policies use."""
-        return {"inspect": self.inspect, "embed": self.default_embed, "near_duplicates": self.near_duplicates}
+_ARRIVAL = [(name, "ascending") for name in ("sample_id", "ingested_at", "batch", "uri")]
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Documents of n samples, with what only verdicts and manifests need: payloads and attributes as canonical JSON,
-    and the names of the steps whose facts are missing."""
+    """Documents of n samples in order of sample id and, as columns of n, what only verdicts and states need: attributes and
+    payloads as canonical JSON, and the names of the steps whose facts are missing. `spoken_of` are the rows of the samples
+    that the ledger speaks of."""
 
     documents: pa.Table
-    attributes: list[str]
-    payloads: list[str]
-    missing: list[list[str]]
+    attributes: pa.ChunkedArray
+    payloads: pa.ChunkedArray
+    missing: pa.ChunkedArray
+    spoken_of: list[int]
 
 
 class DocumentBuilder:
@@ -74,58 +53,34 @@ class DocumentBuilder:
     def __init__(
         self, store: ObjectStore, batches: Batches, facts: FactStore, fields: Fields, steps: Steps
     ) -> None:
-        self._store = store
-        self._batches = batches
-        self._facts = facts
-        self.fields = fields
-        self._steps = steps
+        self._store, self._batches, self.fields, self._steps = store, batches, fields, steps
+        self.inputs = InputReader(batches, facts, fields, steps)
 
     def describe(self, view: LedgerView, sample_ids: Collection[str] | None = None) -> Described:
-        """The documents of these samples (None: all that were ever seen), in order of sample id."""
-        merged = _merge_origins(self._batches.origins(sample_ids=sample_ids))
-        ids = pa.array(merged["sample_id"], pa.string())
-        inspected, embedded = (
-            self._aligned(self._steps.inspect, ids),
-            self._aligned(self._steps.default_embed, ids),
-        )
-        clustered = set(self._facts.files(self._steps.near_duplicates))
-        attributes = [
-            self._attributes(view, i, s)
-            for i, s in zip(merged["sample_id"], merged["attributes"], strict=True)
-        ]
-        columns: dict[str, Any] = {name: inspected[name] for name in _INSPECTED}
+        """The documents of these samples (None: all that were ever seen), in order of sample id; read from truth."""
+        return self.complete(self.inputs.read(sample_ids), view)
+
+    def complete(self, inputs: pa.Table, view: LedgerView) -> Described:
+        """The documents of inputs (see `refinery.inputs`), with their clusters and what stands in the ledger."""
+        ids = inputs["sample_id"].combine_chunks() if inputs.num_rows else pa.array([], pa.string())
+        rows = _rows_spoken_of(view, ids)
+        attributes, columns = self._attributes(inputs, view, rows)
         columns |= {
-            "sample_id": ids,
-            "bytes": merged["bytes"],
-            "source": merged["source"],
-            "batch": merged["batch"],
-            "uri": merged["uri"],
-            "ingested_at": merged["ingested_at"],
-            "payloads": [[p["name"] for p in ps] for ps in merged["payloads"]],
-            "failure": _failures(inspected, embedded),
-            "min_side": pc.min_element_wise(inspected["width"], inspected["height"], skip_nulls=False),
-            "aspect": pc.divide(
-                inspected["width"].cast(pa.float64()), inspected["height"].cast(pa.float64())
-            ),
-            "embedder": embedded["embedder"],
+            "flags": _lists(len(ids), {row: _kinds(view, i) for row, i in rows.items()}),
+            "tags": _lists(len(ids), {row: view.tags(i) for row, i in rows.items()}),
             "cluster": self._clusters(ids),
-            "near_duplicate": pa.nulls(len(ids), pa.bool_()),
-            "flags": [_kinds(view, i) for i in merged["sample_id"]],
-            "tags": [view.tags(i) for i in merged["sample_id"]],
-            "verdict": pa.nulls(len(ids), pa.string()),
-            "reasons": [[]] * len(ids),
-            "datasets": [[]] * len(ids),
+            "reasons": _lists(len(ids), {}),
+            "datasets": _lists(len(ids), {}),
+            **{
+                name: pa.nulls(len(ids), self.fields[name].type.arrow)
+                for name in ("near_duplicate", "verdict")
+            },
         }
-        for field in self.fields.attributes:
-            columns[field.name] = [_stored(field, values.get(field.name)) for values in attributes]
         schema = self.fields.schema()
-        table = pa.Table.from_arrays([_column(columns[f.name], f.type) for f in schema], schema=schema)
-        return Described(
-            table,
-            [canonical_json(a).decode() for a in attributes],
-            [canonical_json(p).decode() for p in merged["payloads"]],
-            _missing(inspected, embedded, [any(b in clustered for b in bs) for bs in merged["batch"]]),
+        table = pa.Table.from_arrays(
+            [columns[f.name] if f.name in columns else inputs[f.name] for f in schema], schema=schema
         )
+        return Described(table, attributes, inputs[PAYLOADS], inputs[MISSING], sorted(rows))
 
     def amend(self, documents: pa.Table, view: LedgerView) -> pa.Table:
         """Complete documents (the columns of `fields.schema()`) with what stands in the ledger now, the rest as it is."""
@@ -134,57 +89,36 @@ class DocumentBuilder:
             "flags": [_kinds(view, i) for i in ids],
             "tags": [view.tags(i) for i in ids],
         }
-        told = [any(e.type is EventType.ATTRIBUTE for e in view.history(i)) for i in ids]
-        if any(told):
-            spoken_of = [i for i, t in zip(ids, told, strict=True) if t]
-            batches = {
-                b for row, t in zip(documents["batch"].to_pylist(), told, strict=True) if t for b in row
-            }
-            merged = _merge_origins(self._batches.origins(sorted(batches), sample_ids=spoken_of))
-            sidecars = dict(zip(merged["sample_id"], merged["attributes"], strict=True))
-            resolved = {
-                i: self._attributes(view, i, sidecars.get(i, [])) for i, t in zip(ids, told, strict=True) if t
-            }
+        told = [i for i in ids if any(e.type is EventType.ATTRIBUTE for e in view.history(i))]
+        if told:
+            anew = self.complete(self.inputs.read(told), view).documents
+            rows = {row["sample_id"]: row for row in anew.to_pylist()}
             for field in self.fields.attributes:
-                before = documents[field.name].to_pylist()
-                columns[field.name] = [
-                    _stored(field, resolved[i].get(field.name)) if i in resolved else value
-                    for i, value in zip(ids, before, strict=True)
-                ]
+                before = zip(ids, documents[field.name].to_pylist(), strict=True)
+                columns[field.name] = [rows[i][field.name] if i in rows else value for i, value in before]
         for name, values in columns.items():
             column = documents.schema.field(name)
             at = documents.schema.get_field_index(name)
             documents = documents.set_column(at, column, pa.array(values, column.type))
         return documents
 
-    def _aligned(self, step: Step, ids: pa.Array) -> pa.Table:
-        """The facts of a step in the order of `ids`; all null where there is none."""
-        columns = ["reason", "retryable", *(_INSPECTED if step.name == "inspect" else ["embedder"])]
-        facts = self._facts.read(step, sample_ids=ids.to_pylist(), columns=["sample_id", *columns])
-        places = pc.index_in(ids, value_set=facts["sample_id"].combine_chunks())
-        return facts.take(places).append_column("found", pc.is_valid(places))
-
     def _attributes(
-        self, view: LedgerView, sample_id: str, sidecars: Sequence[tuple[str, str]]
-    ) -> dict[str, Any]:
-        """Resolved attributes: of origins the newest wins, and the ledger beats origins. Keys kept aside join in as soon
-        as somebody registers them."""
-        values: dict[str, Any] = {}
-        for extras, registered in sidecars:
-            for raw in (extras, registered):
-                values.update(self._registered(json.loads(raw)) if raw != "{}" else {})
-        values.update(self._registered(view.attributes(sample_id)))
-        return values
-
-    def _registered(self, raw: dict[str, Any]) -> dict[str, Any]:
-        known: dict[str, Any] = {}
-        for name, value in raw.items():
-            if name in self.fields and not self.fields[name].builtin:
-                try:
-                    known[name] = coerce(self.fields[name], value)
-                except InputError:
-                    continue  # kept aside at ingest because it does not fit: it stays aside
-        return {name: value for name, value in known.items() if value is not None}
+        self, inputs: pa.Table, view: LedgerView, rows: Mapping[int, str]
+    ) -> tuple[pa.ChunkedArray, dict[str, Any]]:
+        """The canonical JSON of the attributes and, where the ledger sets some, the columns: it beats origins."""
+        said = {row: known_attributes(self.fields, view.attributes(i)) for row, i in rows.items()}
+        said = {row: values for row, values in said.items() if values}
+        if not said:
+            return inputs[ATTRIBUTES], {}
+        origins = inputs[ATTRIBUTES].take(pa.array(list(said))).to_pylist()
+        resolved = [json.loads(o) | values for o, values in zip(origins, said.values(), strict=True)]
+        columns = {
+            field.name: _replaced(
+                inputs[field.name], said, [stored(field, r.get(field.name)) for r in resolved]
+            )
+            for field in self.fields.attributes
+        }
+        return _replaced(inputs[ATTRIBUTES], said, [canonical_json(r).decode() for r in resolved]), columns
 
     def _clusters(self, ids: pa.Array) -> pa.Array:
         clusters = read_clusters(self._store, self._steps.near_duplicates)
@@ -194,16 +128,18 @@ class DocumentBuilder:
 
 def verdict_inputs(described: Described, view: LedgerView, policy: Policy) -> Inputs:
     """What `evaluate` needs, from documents and the ledger."""
-    ids = described.documents["sample_id"].to_pylist()
-    decisions = [view.decision(i) for i in ids]
-    required = set(policy.requires)
-    return Inputs(
-        described.documents,
-        blocked=np.array([bool(view.blocked(i)) for i in ids], bool),
-        kept=np.array([d is not None and d.keep for d in decisions], bool),
-        rejected=np.array([d is not None and not d.keep for d in decisions], bool),
-        missing=np.array([bool(required.intersection(m)) for m in described.missing], bool),
-    )
+    n = described.documents.num_rows
+    blocked, kept, rejected, missing = (np.zeros(n, bool) for _ in range(4))
+    ids = described.documents["sample_id"].take(pa.array(described.spoken_of, pa.int64())).to_pylist()
+    for row, sample_id in zip(described.spoken_of, ids, strict=True):
+        decision = view.decision(sample_id)
+        blocked[row] = bool(view.blocked(sample_id))
+        kept[row] = decision is not None and decision.keep
+        rejected[row] = decision is not None and not decision.keep
+    lacked = described.missing.combine_chunks()
+    wanted = pc.is_in(pc.list_flatten(lacked), value_set=pa.array(policy.requires, pa.string()))
+    missing[pc.list_parent_indices(lacked).to_numpy()[wanted.to_numpy(zero_copy_only=False)]] = True
+    return Inputs(described.documents, blocked=blocked, kept=kept, rejected=rejected, missing=missing)
 
 
 def state_rows(described: Described, verdicts: Verdicts) -> pa.Table:
@@ -211,94 +147,40 @@ def state_rows(described: Described, verdicts: Verdicts) -> pa.Table:
     documents = described.documents
     columns = {
         "sample_id": documents["sample_id"],
-        "verdict": pa.array(verdicts.verdict.tolist(), pa.string()),
+        "verdict": pa.array(verdicts.verdict, pa.string()),
         "reasons": pa.array(verdicts.reasons, pa.list_(pa.string())),
         "near_duplicate": pa.array(verdicts.near_duplicate),
         **{name: documents[name] for name in ("bytes", "format", "width", "height")},
-        "attributes": pa.array(described.attributes, pa.string()),
-        "payloads": pa.array(described.payloads, pa.string()),
+        "attributes": described.attributes,
+        "payloads": described.payloads,
     }
     return pa.table([columns[f.name] for f in ROW_SCHEMA], schema=ROW_SCHEMA)
 
 
+def _rows_spoken_of(view: LedgerView, ids: pa.Array) -> dict[int, str]:
+    """The rows of `ids` that the ledger speaks of, and their ids."""
+    told = view.spoken_of()
+    if len(told) > len(ids):
+        return {row: i for row, i in enumerate(ids.to_pylist()) if i in told}
+    spoken = list(told)
+    rows = pc.index_in(pa.array(spoken, pa.string()), value_set=ids).to_pylist()
+    return {row: i for row, i in zip(rows, spoken, strict=True) if row is not None}
+
+
+def _lists(n: int, some: Mapping[int, list[str]]) -> pa.Array:
+    """A column of n lists, empty but for some rows."""
+    values: list[list[str]] = [[]] * n
+    for row, value in some.items():
+        values[row] = value
+    return pa.array(values, pa.list_(pa.string()))
+
+
+def _replaced(column: pa.ChunkedArray, rows: Collection[int], values: list[Any]) -> pa.ChunkedArray:
+    """`column` with other values in some rows."""
+    places = np.arange(len(column))
+    places[list(rows)] = len(column) + np.arange(len(values))
+    return pa.chunked_array([*column.chunks, pa.array(values, column.type)]).take(pa.array(places))
+
+
 def _kinds(view: LedgerView, sample_id: str) -> list[str]:
     return sorted({str(e.kind) for e in view.flags(sample_id)})
-
-
-def _merge_origins(origins: pa.Table) -> dict[str, list[Any]]:
-    """One entry per sample, in order of id, from its origins in order of arrival."""
-    order = [(name, "ascending") for name in ("sample_id", "ingested_at", "batch", "uri")]
-    rows = {
-        name: column.to_pylist()
-        for name, column in zip(origins.column_names, origins.sort_by(order), strict=True)
-    }
-    ids = rows["sample_id"]
-    starts = [i for i, sample_id in enumerate(ids) if i == 0 or ids[i - 1] != sample_id]
-    runs = list(pairwise([*starts, len(ids)]))
-
-    def per_sample(name: str) -> list[list[Any]]:
-        return [rows[name][start:end] for start, end in runs]
-
-    merged: dict[str, list[Any]] = {
-        name: [sorted(set(values)) for values in per_sample(name)] for name in ("source", "batch", "uri")
-    }
-    for name in ("sample_id", "bytes", "ingested_at"):
-        merged[name] = [rows[name][start] for start in starts]
-    sidecars = zip(per_sample("extras"), per_sample("attributes"), strict=True)
-    merged["attributes"] = [list(zip(extras, attributes, strict=True)) for extras, attributes in sidecars]
-    merged["payloads"] = [_merge_payloads(values) for values in per_sample("payloads")]
-    return merged
-
-
-def _merge_payloads(per_origin: Sequence[Sequence[dict[str, Any]] | None]) -> list[dict[str, Any]]:
-    """The payloads of a sample by name; of two with the same name the later origin's."""
-    named = {p["name"]: p for payloads in per_origin for p in payloads or ()}
-    return [named[name] for name in sorted(named)]
-
-
-def _failures(inspected: pa.Table, embedded: pa.Table) -> pa.ChunkedArray:
-    def lasting(facts: pa.Table) -> Any:
-        retryable = pc.fill_null(facts["retryable"], False)
-        return pc.if_else(retryable, pa.scalar(None, pa.string()), facts["reason"])
-
-    return pc.coalesce(lasting(inspected), lasting(embedded))
-
-
-def _missing(inspected: pa.Table, embedded: pa.Table, clustered: Sequence[bool]) -> list[list[str]]:
-    """Which steps have no lasting fact for each sample. Nothing follows a failed inspection, so nothing is missing then."""
-    rows = zip(
-        *(
-            _column.to_pylist()
-            for t in (inspected, embedded)
-            for _column in (t["found"], t["reason"], t["retryable"])
-        ),
-        clustered,
-        strict=True,
-    )
-    missing = []
-    for found_i, reason_i, retry_i, found_e, _, retry_e, cluster in rows:
-        names = [] if found_i and not retry_i else ["inspect"]
-        if reason_i is None or names:
-            names += [] if found_e and not retry_e else ["embed"]
-            names += [] if cluster else ["near_duplicates"]
-        missing.append(names)
-    return missing
-
-
-def _stored(field: Field, value: Any) -> Any:
-    """A resolved attribute as a document column holds it."""
-    if value is None:
-        return [] if field.type is FieldType.STRING_LIST else None
-    if field.type is FieldType.JSON:
-        return canonical_json(value).decode()
-    if field.type is FieldType.DATE:
-        from refinery.fields import to_utc
-
-        return to_utc(value)
-    return value
-
-
-def _column(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values.cast(kind)
-    return pa.array(values, kind)

@@ -12,9 +12,10 @@ from typing import Any
 from refinery.asof import AsOf, as_of
 from refinery.batches import Batches
 from refinery.digests import check_sample_id
-from refinery.documents import Described, Steps
+from refinery.documents import Described
 from refinery.errors import InputError
 from refinery.facts import FactStore
+from refinery.inputs import Steps
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, LedgerView
 from refinery.ledger.selection import undo_events, undoable
 from refinery.policy import Policy, Rule
@@ -103,7 +104,7 @@ class Explainer:
             verdict=verdict,
             reasons=reasons,
             because=list(
-                _because(verdict, reasons, view, sample_id, rules, cluster, described.missing[place])
+                _because(verdict, reasons, view, sample_id, rules, cluster, described.missing[place].as_py())
             ),
             policy=policy.name,
             policy_digest=policy.digest,

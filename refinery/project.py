@@ -15,13 +15,14 @@ from refinery.batches import Batches
 from refinery.config import FILE_NAME, Settings, load_settings
 from refinery.diffs import Differ, SnapshotDiff
 from refinery.digests import digest
-from refinery.documents import DocumentBuilder, Steps
+from refinery.documents import DocumentBuilder
 from refinery.errors import ConfigError, CorruptionError, InputError, RefineryError
 from refinery.explain import Explainer, Explanation
 from refinery.export import Exporter
 from refinery.export_check import ExportCheck
 from refinery.facts import FactStore
 from refinery.fields import Field, Fields, FieldType, check_attribute
+from refinery.inputs import Steps
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, Selection, flag_event, tag_event
 from refinery.ledger.selection import select
 from refinery.locks import Locks

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refinery.digests import digest
-from refinery.documents import DocumentBuilder, Steps
+from refinery.documents import DocumentBuilder
 from refinery.errors import ConfigError, ConflictError, CorruptionError
 from refinery.facts import FactStore
 from refinery.index import VECTOR, SampleIndex
+from refinery.inputs import Steps
 from refinery.ledger import Ledger
 from refinery.snapshots import Snapshots
 from refinery.states.head import StateHead, read_head

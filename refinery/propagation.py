@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from refinery.batches import Batches
 from refinery.digests import digest_json
-from refinery.documents import Steps
 from refinery.errors import ConfigError, InputError
 from refinery.fields import Fields
 from refinery.filter import conjunction, parse
 from refinery.index import MAX_LIMIT, Nearest, Query, SampleIndex
+from refinery.inputs import Steps
 from refinery.ledger import Actor, Event, EventType, Ledger, LedgerView
 from refinery.near_duplicates import cluster_mates, read_clusters
 from refinery.policy import Policy

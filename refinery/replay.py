@@ -2,33 +2,39 @@
 
 Affected are the samples of new batches, those in fact files that are new or changed, those that new ledger events speak of,
 and every member of their near-duplicate clusters (clusters only grow, so closing over today's clusters covers yesterday's).
-A changed policy, step or set of fields affects every sample. The result equals a full rebuild.
+A changed policy affects every sample; facts are read again for none of them, since what they say is kept. Changed steps or
+fields affect every sample, too, and all facts are read. The result equals a full rebuild.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refinery.batches import Batches
 from refinery.digests import digest_json
-from refinery.documents import Described, DocumentBuilder, Steps, state_rows, verdict_inputs
-from refinery.errors import ConflictError
+from refinery.documents import Described, DocumentBuilder, state_rows, verdict_inputs
+from refinery.errors import ConflictError, CorruptionError
 from refinery.facts import FactStore
 from refinery.fields import Fields
+from refinery.inputs import Steps
 from refinery.ledger import Ledger, LedgerView
 from refinery.near_duplicates import cluster_mates, clusters_root, read_clusters
 from refinery.policy import Policy
 from refinery.states.head import StateHead, read_head, write_head
-from refinery.states.rows import row_digests, rows_table
+from refinery.states.inputs import KeptInputs
+from refinery.states.rows import rows_table
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
 from refinery.verdicts import Verdicts, evaluate
 
 _MOST_TRIES = 20
+_AFFECTED, _POLICY = "affected samples only", "policy changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class Replayer:
         self._store, self._ledger, self._batches, self._facts = store, ledger, batches, facts
         self._fields, self._steps = fields, steps
         self._builder = DocumentBuilder(store, batches, facts, fields, steps)
+        self._kept = KeptInputs(store)
         self.trees = StateTrees(store)
 
     def replay(self, policy: Policy, *, full: bool = False) -> ReplayReport:
@@ -90,22 +97,33 @@ class Replayer:
         self, policy: Policy, view: LedgerView, sample_ids: Collection[str] | None = None
     ) -> tuple[Described, Verdicts]:
         """Documents and verdicts of samples (None: all), which are widened to whole clusters first; nothing is written."""
-        wanted = None if sample_ids is None else self._whole_clusters(set(sample_ids))
-        described = self._builder.describe(view, wanted)
+        head, _ = read_head(self._store)
+        inputs = self._inputs_of(head, None if sample_ids is None else self._whole_clusters(set(sample_ids)))
+        described = self._builder.complete(inputs, view)
         return described, evaluate(verdict_inputs(described, view, policy), policy)
+
+    def _inputs_of(self, head: StateHead, wanted: set[str] | None) -> pa.Table:
+        """The inputs of samples (None: all): those that were kept when they are of the facts there are, else from truth."""
+        now = self._now(head, "", 0)
+        if head.inputs and now == replace(head, policy="", ledger_offset=0):
+            with suppress(CorruptionError):
+                return (
+                    self._kept.rows(head.inputs) if wanted is None else self._kept.lookup(head.inputs, wanted)
+                )
+        return self._builder.inputs.read(wanted)
 
     def is_current(self, policy: Policy) -> bool:
         """Whether a replay would find nothing new to look at. Reads no rows."""
         head, _ = read_head(self._store)
-        return self._now(head, policy, self._ledger.offset) == head
+        return self._now(head, policy.digest, self._ledger.offset) == head
 
-    def _now(self, old: StateHead, policy: Policy, offset: int) -> StateHead:
+    def _now(self, old: StateHead, policy: str, offset: int) -> StateHead:
         """The head of this moment, with the rows of `old`."""
         steps = self._steps.by_name()
         return replace(
             old,
             ledger_offset=offset,
-            policy=policy.digest,
+            policy=policy,
             fields=digest_json([[f.name, f.type.value] for f in self._fields.attributes]),
             steps={name: s.key for name, s in steps.items()},
             files={name: self._facts.files(s) for name, s in steps.items()},
@@ -115,22 +133,24 @@ class Replayer:
 
     def _step(self, old: StateHead, policy: Policy, full: bool) -> tuple[ReplayReport, StateHead]:
         view = self._ledger.view()
-        now = self._now(old, policy, view.offset)
-        scope, affected = self._affected(old, now, view, full)
-        if affected is not None and not affected:
+        now = self._now(old, policy.digest, view.offset)
+        scope, inputs, now = self._inputs(old, now, view, full)
+        if scope == _AFFECTED and not len(inputs):
             return self._report(old, now, scope, 0, rows_table(), rows_table()), now
-        described, verdicts = self.evaluate(policy, view, affected)
-        after = state_rows(described, verdicts)
-        if affected is None:
+        described = self._builder.complete(inputs, view)
+        after = state_rows(described, evaluate(verdict_inputs(described, view, policy), policy))
+        if scope == _AFFECTED:
+            before = self.trees.lookup(old.node, after["sample_id"].to_pylist())
+            node = self.trees.apply(old.node, changed := _changed(before, after))
+        elif scope == _POLICY:
+            before = self.trees.rows(old.node)
+            node = self.trees.apply(old.node, changed := _changed(before, after))
+        else:
             node = self.trees.build(after)
             before, changed = self.trees.diff(old.node, node) if old.count else (rows_table(), after)
-        else:
-            before = self.trees.lookup(old.node, after["sample_id"].to_pylist())
-            changed = _changed(before, after)
-            node = self.trees.apply(old.node, changed)
         counts: Counter[str] = Counter()
         held: Counter[str] = Counter()
-        if affected is not None:
+        if scope == _AFFECTED:
             counts.update(old.counts)
             held.update(old.held)
             _count(counts, held, before, -1)
@@ -138,40 +158,57 @@ class Replayer:
         now = replace(now, root=node.digest, count=node.count, counts=_positive(counts), held=_positive(held))
         return self._report(old, now, scope, after.num_rows, changed, before), now
 
-    def _affected(
+    def _inputs(
         self, old: StateHead, now: StateHead, view: LedgerView, full: bool
-    ) -> tuple[str, set[str] | None]:
-        """Why, and which samples to evaluate (None: all)."""
+    ) -> tuple[str, pa.Table, StateHead]:
+        """Why, of which samples to give a verdict, their inputs, and `now` with what is kept of them."""
         reasons = {
             "full rebuild asked for": full,
             "first replay": not old.policy,
-            "policy changed": old.policy != now.policy,
             "fields changed": old.fields != now.fields,
             "steps changed": old.steps != now.steps,
             "ledger is shorter than the state": view.offset < old.ledger_offset,
+            "no inputs were kept": bool(old.count and not old.inputs),
         }
-        for reason, applies in reasons.items():
-            if applies:
-                return reason, None
-        affected = view.touched(old.ledger_offset)
-        fresh = set(now.batches) - set(old.batches)
-        for name, step in self._steps.by_name().items():
-            changed = [b for b, token in now.files[name].items() if old.files.get(name, {}).get(b) != token]
-            if name == "near_duplicates":
-                fresh.update(changed)
-            elif changed:
-                affected.update(
-                    self._facts.read(step, batches=changed, columns=["sample_id"])["sample_id"].to_pylist()
-                )
-        if now.clusters != old.clusters and now.files["near_duplicates"] == old.files.get("near_duplicates"):
+        scope = next((reason for reason, applies in reasons.items() if applies), None)
+        if scope is None:
+            try:
+                return self._from_kept(old, now, view)
+            except CorruptionError as error:
+                if error.kind != "lost_inputs":
+                    raise
+                scope = "the inputs that were kept are lost"
+        inputs = self._builder.inputs.read()
+        return scope, inputs, replace(now, inputs=self._kept.add([], inputs))
+
+    def _from_kept(self, old: StateHead, now: StateHead, view: LedgerView) -> tuple[str, pa.Table, StateHead]:
+        fresh = self._fresh(old, now)
+        if fresh:
+            now = replace(now, inputs=self._kept.add(old.inputs, self._builder.inputs.read(fresh)))
+        if not now.inputs:
+            return _AFFECTED, self._builder.inputs.read(()), now
+        if old.policy != now.policy:
+            return _POLICY, self._kept.rows(now.inputs), now
+        affected = view.touched(old.ledger_offset) | fresh
+        if now.clusters != old.clusters and now.files["near_duplicates"] == old.files["near_duplicates"]:
             # clusters were published whose batches are not marked as compared yet
             clusters = read_clusters(self._store, self._steps.near_duplicates)
             affected.update(clusters["sample_id"].to_pylist())
-        landed = {sample_id for batch in fresh for sample_id in self._batches.samples(batch)}
-        affected |= landed
-        # a flag may speak of a sample that is not here yet; those of batches met before have rows
-        affected &= {*landed, *self.trees.lookup(old.node, affected)["sample_id"].to_pylist()}
-        return "affected samples only", self._whole_clusters(affected)
+        # a flag may speak of a sample that is not here yet: it has no inputs
+        return _AFFECTED, self._kept.lookup(now.inputs, self._whole_clusters(affected)), now
+
+    def _fresh(self, old: StateHead, now: StateHead) -> set[str]:
+        """The samples of batches that landed and of facts that changed since."""
+        batches = set(now.batches) - set(old.batches)
+        fresh: set[str] = set()
+        for name, step in self._steps.by_name().items():
+            changed = [b for b, token in now.files[name].items() if old.files.get(name, {}).get(b) != token]
+            if name == "near_duplicates":
+                batches.update(changed)
+            elif changed:
+                rows = self._facts.read(step, batches=changed, columns=["sample_id"])
+                fresh.update(rows["sample_id"].to_pylist())
+        return fresh.union(*(self._batches.samples(batch) for batch in sorted(batches)))
 
     def _whole_clusters(self, sample_ids: set[str]) -> set[str]:
         clusters = read_clusters(self._store, self._steps.near_duplicates)
@@ -208,10 +245,22 @@ class Replayer:
 
 
 def _changed(before: pa.Table, after: pa.Table) -> pa.Table:
-    """The rows of `after` that `before` does not have as they are."""
-    known = dict(zip(before["sample_id"].to_pylist(), row_digests(before), strict=True))
-    fresh = zip(after["sample_id"].to_pylist(), row_digests(after), strict=True)
-    return after.filter(pa.array([known.get(i) != d for i, d in fresh], pa.bool_()))
+    """The rows of `after` that `before` does not have as they are. Both are in order of sample id."""
+    ids, known = after["sample_id"].combine_chunks(), before["sample_id"].combine_chunks()
+    places = pc.index_in(ids, value_set=known)
+    was = before if ids.equals(known) else before.take(places)
+    changed = pc.is_null(places)
+    for name in after.column_names[1:]:
+        changed = pc.or_(changed, _differs(was[name].combine_chunks(), after[name].combine_chunks()))
+    return after.filter(changed)
+
+
+def _differs(a: pa.Array, b: pa.Array) -> pa.Array:
+    """Where two columns differ; null equals null."""
+    if pa.types.is_list(a.type):
+        a, b = (pc.binary_join(column, "\0") for column in (a, b))
+    both = pc.and_(pc.is_valid(a), pc.is_valid(b))
+    return pc.if_else(both, pc.fill_null(pc.not_equal(a, b), False), pc.xor(pc.is_valid(a), pc.is_valid(b)))
 
 
 def _count(counts: Counter[str], held: Counter[str], rows: pa.Table, sign: int) -> None:

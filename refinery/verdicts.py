@@ -58,8 +58,7 @@ class Verdicts:
 def evaluate(inputs: Inputs, policy: Policy) -> Verdicts:
     """The verdict of every sample of `inputs`, which must hold whole clusters."""
     documents, n = inputs.documents, len(inputs)
-    failure = documents["failure"].to_pylist()
-    failed = np.array([f is not None for f in failure], bool)
+    failed = documents["failure"].is_valid().to_numpy()
     matches = {r.name: r.hold.mask(documents) for r in policy.rules if not r.after_near_duplicates}
     held = np.zeros(n, bool)
     for mask in matches.values():
@@ -75,16 +74,19 @@ def evaluate(inputs: Inputs, policy: Policy) -> Verdicts:
     ordered = {r.name: matches[r.name] for r in policy.rules}
 
     verdict = np.full(n, GOLD, object)
-    reasons: list[list[str]] = [[] for _ in range(n)]
+    reasons: list[list[str]] = [[]] * n
+    ruled = open_ & ~inputs.kept & ~inputs.rejected
     for name, mask in ordered.items():
-        for i in np.flatnonzero(mask & open_ & ~inputs.kept & ~inputs.rejected):
-            reasons[i].append(name)
-            verdict[i] = HELD
-    for i in np.flatnonzero(~open_ | inputs.rejected):
+        chosen = mask & ruled
+        verdict[chosen] = HELD
+        for i in np.flatnonzero(chosen).tolist():
+            reasons[i] = [*reasons[i], name]
+    rest = np.flatnonzero(~open_ | inputs.rejected)
+    for i, failure in zip(rest.tolist(), documents["failure"].take(pa.array(rest)).to_pylist(), strict=True):
         if inputs.blocked[i]:
             verdict[i], reasons[i] = HELD, [BLOCKED]
         elif failed[i]:
-            verdict[i], reasons[i] = HELD, [str(failure[i])]
+            verdict[i], reasons[i] = HELD, [str(failure)]
         elif inputs.missing[i]:
             verdict[i] = PENDING
         else:
@@ -94,14 +96,17 @@ def evaluate(inputs: Inputs, policy: Policy) -> Verdicts:
 
 def _beaten(documents: pa.Table, eligible: Mask, kept: Mask) -> Mask:
     """Which samples stand in a cluster in which another one is kept instead."""
-    clusters = documents["cluster"].to_pylist()
+    beaten = np.zeros(documents.num_rows, bool)
+    rows = np.flatnonzero(documents["cluster"].is_valid().to_numpy())
+    columns = ("cluster", "sample_id", "width", "height", "bytes")
+    members = documents.select(columns).take(pa.array(rows))
     best: dict[str, tuple[tuple[bool, int, int, str], int]] = {}
-    ids = documents["sample_id"].to_pylist()
-    width, height, size = (documents[c].to_pylist() for c in ("width", "height", "bytes"))
-    for i in np.flatnonzero(eligible):
-        if clusters[i] is None:
-            continue
-        rank = (not kept[i], -(width[i] or 0) * (height[i] or 0), -(size[i] or 0), ids[i])
-        if clusters[i] not in best or rank < best[clusters[i]][0]:
-            best[clusters[i]] = (rank, int(i))
-    return np.array([c in best and best[c][1] != i for i, c in enumerate(clusters)], bool)
+    clusters = members["cluster"].to_pylist()
+    for i, *said in zip(rows.tolist(), *(members[name].to_pylist() for name in columns), strict=True):
+        cluster, sample_id, width, height, size = said
+        rank = (not kept[i], -(width or 0) * (height or 0), -(size or 0), sample_id)
+        if eligible[i] and (cluster not in best or rank < best[cluster][0]):
+            best[cluster] = (rank, i)
+    for i, cluster in zip(rows.tolist(), clusters, strict=True):
+        beaten[i] = cluster in best and best[cluster][1] != i
+    return beaten

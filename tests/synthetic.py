@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from refinery.batches import Batches, BatchReport, landed_key, manifest_bytes, manifest_key
 from refinery.config import InspectSettings, NearDuplicateSettings
 from refinery.digests import canonical_json, digest
-from refinery.documents import Steps
 from refinery.facts import FactStore, Step
 from refinery.fields import Fields
+from refinery.inputs import Steps
 from refinery.ledger import Ledger
 from refinery.near_duplicates import near_duplicates_step, update_clusters
 from refinery.policy import Policy, parse_policy

@@ -59,6 +59,11 @@ def _examine(session: Session) -> Iterator[Finding]:
             _accounting,
             "delete states/head.json in the store and `refinery run`: verdicts are computed anew",
         ),
+        (
+            "inputs",
+            _inputs,
+            "delete states/head.json in the store and `refinery run`: the facts are read again",
+        ),
         ("snapshots", _snapshots, "restore the named objects from a backup, or freeze a new version"),
         ("datago", _datago, "`make build` compiles it"),
         ("embedder", _embedder, "see `embedder:` in refinery.yaml"),
@@ -99,6 +104,17 @@ def _store(session: Session) -> str:
 def _ledger(session: Session) -> str:
     segments = session.project.ledger.verify()
     return f"{segments:,} segments in an unbroken chain, {session.project.ledger.offset:,} events"
+
+
+def _inputs(session: Session) -> str:
+    from refinery.states.head import read_head
+    from refinery.states.inputs import KeptInputs
+
+    store = session.project.store
+    segments = read_head(store)[0].inputs
+    if wrong := KeptInputs(store).verify(segments):
+        raise CorruptionError(" ".join(wrong), kind="lost_inputs")
+    return f"{len(segments)} segment{'s' if len(segments) != 1 else ''}, each as its name says"
 
 
 def _accounting(session: Session) -> Finding | str:

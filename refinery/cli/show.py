@@ -45,12 +45,12 @@ def _document(project: Refinery, sample_id: str) -> dict[str, Any]:
             kind="no_such_sample",
         )
     row = project.projector.documents([sample_id]).to_pylist()[0]
-    payloads = json.loads(described.payloads[0])
+    payloads = json.loads(described.payloads[0].as_py())
     return {
         "sample_id": sample_id,
         "path": _path(project, sample_id),
         "document": {k: v for k, v in row.items() if k != "doc_digest"},
-        "attributes": json.loads(described.attributes[0]),
+        "attributes": json.loads(described.attributes[0].as_py()),
         "origins": _origins(project, sample_id),
         "facts": _facts(project, sample_id),
         "payloads": [{**p, "path": _path(project, p["digest"])} for p in payloads],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from refinery.errors import InputError
@@ -138,6 +138,10 @@ class LedgerView:
     def touched(self, after: int) -> set[str]:
         """Every sample that an event with offset > `after` speaks of, undo included."""
         return {e.sample_id for e in self._log.events[after : self.offset] if e.sample_id}
+
+    def spoken_of(self) -> Collection[str]:
+        """Every sample that an event of the ledger speaks of; a few more when the view is of an earlier offset."""
+        return self._log.by_sample.keys()
 
     def history(self, sample_id: str) -> list[Event]:
         """Every event that ever spoke of a sample, undone ones and undos included, oldest first."""

@@ -15,14 +15,15 @@ from refinery.states.tree import EMPTY_NODE, Node
 from refinery.store import ObjectStore
 
 KEY = "states/head.json"
-FORMAT = "refinery.state/1"
+FORMAT = "refinery.state/2"
+_FORMER = "refinery.state/1"  # had no inputs
 
 
 @dataclass(frozen=True, slots=True)
 class StateHead:
     """`files` names the fact files seen per step (batch → version token), `clusters` digests the near-duplicate clusters;
-    `counts` are samples by verdict, `held` are
-    held samples by their first reason, so that they add up."""
+    `inputs` are the segments that hold what these say (see `refinery.states.inputs`); `counts` are samples by verdict, `held`
+    are held samples by their first reason, so that they add up."""
 
     root: str = EMPTY_NODE.digest
     count: int = 0
@@ -33,6 +34,7 @@ class StateHead:
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     clusters: str = ""
     batches: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
 
@@ -52,7 +54,7 @@ def read_head(store: ObjectStore) -> tuple[StateHead, str | None]:
         return StateHead(), None
     try:
         raw = json.loads(found[0])
-        known = raw.pop("format") == FORMAT
+        known = raw.pop("format") in (FORMAT, _FORMER)
         return (StateHead(**raw), found[1]) if known else _unreadable("another format")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         _unreadable(error)

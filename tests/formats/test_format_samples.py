@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from refinery.documents import Steps
 from refinery.errors import RefineryError
 from refinery.export import Exporter
 from refinery.facts import Step
 from refinery.fields import Fields
+from refinery.inputs import Steps
 from refinery.ledger import Ledger
 from refinery.policy import stored_policy
 from refinery.replay import Replayer
