@@ -264,11 +264,11 @@ def _differs(a: pa.Array, b: pa.Array) -> pa.Array:
 
 
 def _count(counts: Counter[str], held: Counter[str], rows: pa.Table, sign: int) -> None:
-    for verdict, n in Counter(rows["verdict"].to_pylist()).items():
-        counts[verdict] += sign * n
-    for reasons in rows["reasons"].to_pylist():
-        if reasons:
-            held[reasons[0]] += sign
+    reasons = rows["reasons"].combine_chunks()
+    first = pc.list_element(reasons.filter(pc.greater(pc.list_value_length(reasons), 0)), 0)
+    for counter, column in ((counts, rows["verdict"]), (held, first)):
+        for found in pc.value_counts(column).to_pylist():
+            counter[found["values"]] += sign * found["counts"]
 
 
 def _positive(counts: Counter[str]) -> dict[str, int]:
