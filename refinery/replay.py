@@ -115,7 +115,7 @@ class Replayer:
     def is_current(self, policy: Policy) -> bool:
         """Whether a replay would find nothing new to look at. Reads no rows."""
         head, _ = read_head(self._store)
-        return self._now(head, policy.digest, self._ledger.offset) == head
+        return self._now(head, policy.digest, self._ledger.moving_offset) == head
 
     def _now(self, old: StateHead, policy: str, offset: int) -> StateHead:
         """The head of this moment, with the rows of `old`."""
@@ -133,7 +133,7 @@ class Replayer:
 
     def _step(self, old: StateHead, policy: Policy, full: bool) -> tuple[ReplayReport, StateHead]:
         view = self._ledger.view()
-        now = self._now(old, policy.digest, view.offset)
+        now = self._now(old, policy.digest, view.moving_offset)
         scope, inputs, now = self._inputs(old, now, view, full)
         if scope == _AFFECTED and not len(inputs):
             return self._report(old, now, scope, 0, rows_table(), rows_table()), now
