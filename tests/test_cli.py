@@ -116,6 +116,7 @@ def test_each_json_document_has_exactly_the_documented_members(
         "snapshot show": ("snapshot", "show", "train"),
         "snapshot diff": ("snapshot", "diff", "train@1", "train@1"),
         "gate": ("gate", "train@1", "train@1", "--rules", str(rules)),
+        "snapshot card": ("snapshot", "card", "train@1"),
         "snapshot verify": ("snapshot", "verify", "train@1"),
         "snapshot prove": ("snapshot", "prove", "train@1", sample, "--output", str(tmp_path / "proof.json")),
         "snapshot check": ("snapshot", "check", str(tmp_path / "proof.json"), "--ref", "train@1"),
