@@ -44,7 +44,7 @@ def watch_sources(context: dg.SensorEvaluationContext, refinery: RefineryResourc
 def watch_ledger(refinery: RefineryResource) -> dg.RunRequest | dg.SkipReason:
     project = refinery.open()
     head, _ = read_head(project.store)
-    offset, policy = project.ledger.offset, project.policy.digest
+    offset, policy = project.ledger.moving_offset, project.policy.digest
     if not head.policy:
         return dg.SkipReason("Nothing was judged yet: verdicts follow the first batch.")
     if (head.ledger_offset, head.policy) == (offset, policy):

@@ -72,7 +72,7 @@ def status(store: ObjectStore, ledger: Ledger, batches: Batches) -> Status:
         ledger_offset=ledger.offset,
         root=head.root,
         policy=head.policy,
-        stale=head.ledger_offset != ledger.offset or head.batches != landed,
+        stale=head.ledger_offset != ledger.moving_offset or head.batches != landed,
     )
 
 

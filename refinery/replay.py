@@ -97,7 +97,7 @@ class Replayer:
     def is_current(self, policy: Policy) -> bool:
         """Whether a replay would find nothing new to look at. Reads no rows."""
         head, _ = read_head(self._store)
-        return self._now(head, policy, self._ledger.offset) == head
+        return self._now(head, policy, self._ledger.moving_offset) == head
 
     def _now(self, old: StateHead, policy: Policy, offset: int) -> StateHead:
         """The head of this moment, with the rows of `old`."""
@@ -115,7 +115,7 @@ class Replayer:
 
     def _step(self, old: StateHead, policy: Policy, full: bool) -> tuple[ReplayReport, StateHead]:
         view = self._ledger.view()
-        now = self._now(old, policy, view.offset)
+        now = self._now(old, policy, view.moving_offset)
         scope, affected = self._affected(old, now, view, full)
         if affected is not None and not affected:
             return self._report(old, now, scope, 0, rows_table(), rows_table()), now

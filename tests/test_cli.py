@@ -103,6 +103,7 @@ def test_each_json_document_has_exactly_the_documented_members(
         "undo": ("undo",),
         "propagate --dry-run": ("propagate", flag, "--to", "source", "--dry-run"),
         "propagate": ("propagate", flag, "--to", "source"),
+        "unflag": ("unflag", sample, "--kind", "review"),
         "log": ("log", "--limit", "3"),
         "explain": ("explain", sample),
         "policy show": ("policy", "show"),

@@ -311,3 +311,19 @@ def test_a_proof_is_checked_by_somebody_who_has_no_project(
     assert cli.json("snapshot", "prove", "train@1", held, code=3)["kind"] == "not_in_snapshot"
     odd = ("snapshot", "prove", "train@1", sample, "--output", str(tmp_path))
     assert cli.json(*odd, code=3)["kind"] == "unwritable_file"
+
+
+def test_an_unflag_takes_a_kind_off_and_is_taken_back_like_any_act(cli: Cli) -> None:
+    [sample] = ids(cli, "verdict = 'gold'", 1)
+    model = ("--as", "model", "--actor", "critic")
+    cli("flag", sample, "--kind", "reject", "--actor", "ana")
+    cli("flag", sample, "--kind", "reject", *model)
+    assert cli.json("unflag", sample, "--kind", "reject", *model, code=3)["kind"] == "persons_word"
+    act = cli.json("unflag", sample[:12], "--kind", "reject", "--actor", "bo")
+    assert (act["act"], act["samples"], act["indexed"]) == ("unflag reject", 1, 1)
+    assert ids(cli, "has_flag('reject')") == []
+    assert cli.json("unflag", sample, "--kind", "reject", code=3)["kind"] == "nothing_to_unflag"
+    stands = [e["stands"] for e in cli.json("log", "--sample", sample)["events"]]
+    assert stands == [True, False, False]
+    cli("undo", "--actor", "bo")
+    assert ids(cli, "has_flag('reject')") == [sample]

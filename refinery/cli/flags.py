@@ -1,4 +1,4 @@
-"""Commands of the ledger: flag, tag, log."""
+"""Commands of the ledger: flag, unflag, tag, log."""
 
 from __future__ import annotations
 
@@ -53,6 +53,39 @@ def flag(
         samples, kind, session.actor(actor, as_), reason=reason, confidence=confidence
     )
     show_act(session, f"flag {kind}", events)
+
+
+@app.command()
+def unflag(
+    ctx: typer.Context,
+    ids: Ids = None,
+    *,
+    kind: Annotated[str, typer.Option("--kind", help="The kind of flag to take off, or tag (with --tag).")],
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="WORDS", help="With --kind tag: which tag.")
+    ] = None,
+    reason: Reason = None,
+    where: Where = None,
+    actor: ActorName = None,
+    as_: As = "person",
+    as_json: Json = False,
+) -> None:
+    """Take a kind of flag off samples, whoever stood it. What a person said, and blocked, only a person takes off."""
+    from refinery.ledger import unflag_events
+
+    session = start(ctx, as_json)
+    project = session.project
+    events = unflag_events(
+        project.ledger.view(),
+        _samples(session, ids, where),
+        kind,
+        session.actor(actor, as_),
+        known_kinds=project.settings.known_flag_kinds,
+        tag=tag,
+        reason=reason,
+    )
+    what = f"unflag {kind}" if tag is None else f"untag {tag}"
+    show_act(session, what, project.ledger.append(events))
 
 
 @app.command()

@@ -14,13 +14,24 @@ from typing import Any
 
 from refinery.digests import canonical_json, digest
 from refinery.errors import ConflictError, CorruptionError, InputError
-from refinery.ledger.events import Actor, ActorKind, Event, EventType, flag_event, fresh_id, tag_event
+from refinery.ledger.checked import (
+    eval_event,
+    feedback_event,
+    flag_event,
+    policy_event,
+    snapshot_event,
+    tag_event,
+    unflag_events,
+    view_event,
+)
+from refinery.ledger.events import RECORDS, Actor, ActorKind, Event, EventType, fresh_id
 from refinery.ledger.selection import Selection, parse_actor, undo_events
 from refinery.ledger.view import EventLog, LedgerView
 from refinery.store import ObjectStore
 from refinery.store.bulk import get_many
 
 __all__ = [
+    "RECORDS",
     "Actor",
     "ActorKind",
     "Event",
@@ -28,12 +39,20 @@ __all__ = [
     "Ledger",
     "LedgerView",
     "Selection",
+    "eval_event",
+    "feedback_event",
     "flag_event",
     "parse_actor",
+    "policy_event",
+    "segment_key",
+    "snapshot_event",
     "tag_event",
+    "unflag_events",
+    "view_event",
 ]
 
-FORMAT = "refinery.ledger/1"
+FORMATS = ("refinery.ledger/1", "refinery.ledger/2")
+_SINCE_2 = frozenset({EventType.UNFLAG, EventType.EVAL, EventType.FEEDBACK, *RECORDS})
 _MOST_TRIES = 10_000
 
 
@@ -41,7 +60,7 @@ class Ledger:
     """The ledger of one store. Reading catches up with other writers at every call; appending is safe among many."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+        self.store = store
         self._log = EventLog()
         self._segments = 0
         self._last_digest: str | None = None
@@ -52,6 +71,11 @@ class Ledger:
         """The offset of the newest event (0: the ledger is empty)."""
         self._catch_up()
         return len(self._log.events)
+
+    @property
+    def moving_offset(self) -> int:
+        """The offset of the newest event that can move a verdict: what a verdict state is compared with."""
+        return self.view().moving_offset
 
     def events(self, *, after: int = 0, upto: int | None = None) -> Sequence[Event]:
         """Events with `after` < offset ≤ `upto` (None: the newest), in order."""
@@ -82,7 +106,7 @@ class Ledger:
                 first = len(self._log.events) + 1
                 placed = [e.at(first + i, group) for i, e in enumerate(fresh)]
                 data = self._segment(placed, write_id)
-                if not self._store.put_if_absent(segment_key(self._segments + 1), data):
+                if not self.store.put_if_absent(segment_key(self._segments + 1), data):
                     continue
                 self._extend(placed, data)
             return sorted((self._log.by_id[i] for i in {e.id for e in pending}), key=lambda e: e.offset)
@@ -116,13 +140,13 @@ class Ledger:
 
     def verify(self) -> int:
         """Read the whole chain anew; the number of segments. CorruptionError names the first bad one."""
-        fresh = Ledger(self._store)
+        fresh = Ledger(self.store)
         fresh._catch_up()
         return fresh._segments
 
     def _segment(self, events: Sequence[Event], write_id: str) -> bytes:
         header: dict[str, Any] = {
-            "format": FORMAT,
+            "format": _format(events),
             "segment": self._segments + 1,
             "previous": self._last_digest,
             "first_offset": events[0].offset,
@@ -135,11 +159,11 @@ class Ledger:
         ahead = 1
         while True:
             first = self._segments + 1
-            for data in get_many(self._store, map(segment_key, range(first, first + ahead))):
+            for data in get_many(self.store, map(segment_key, range(first, first + ahead))):
                 if data is None:
                     return
                 self._accept(data)
-            ahead = min(2 * ahead, self._store.concurrency)
+            ahead = min(2 * ahead, self.store.concurrency)
 
     def _accept(self, data: bytes) -> None:
         number = self._segments + 1
@@ -151,9 +175,9 @@ class Ledger:
             raise CorruptionError(
                 f"Ledger segment {number} is damaged: {error}.", kind="damaged_segment"
             ) from None
-        if header.get("format") != FORMAT:
+        if header.get("format") not in FORMATS:
             raise CorruptionError(
-                f"Ledger segment {number} has format {header.get('format')!r}; this version reads {FORMAT}.",
+                f"Ledger segment {number} has format {header.get('format')!r}; this version reads {' and '.join(FORMATS)}.",
                 kind="unknown_format",
             )
         offsets = [e.offset for e in events]
@@ -164,6 +188,7 @@ class Ledger:
             or not header["events"] == len(events) == len(lines) - 2
             or offsets != list(range(first, first + len(events)))
             or lines[-1] != b""
+            or header["format"] < _format(events)
         ):
             raise CorruptionError(
                 f"Ledger segment {number} does not continue segment {number - 1}: the chain is broken.",
@@ -181,3 +206,9 @@ class Ledger:
 def segment_key(number: int) -> str:
     """The key of segment `number`, from 1."""
     return f"ledger/{number:020d}.jsonl"
+
+
+def _format(events: Iterable[Event]) -> str:
+    """The oldest format that has words for these events: who reads only that one can still read them."""
+    new = any(e.type in _SINCE_2 or e.actor.kind is ActorKind.USER for e in events)
+    return FORMATS[new]

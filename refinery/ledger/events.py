@@ -9,27 +9,40 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from refinery.digests import canonical_json, check_sample_id
-from refinery.errors import CorruptionError, InputError, did_you_mean
+from refinery.digests import canonical_json
+from refinery.errors import CorruptionError
 
 
 class EventType(StrEnum):
-    """What an event does: stand a flag or tag on a sample, set an attribute, register a field, or undo another event."""
+    """What an event does (see docs/ledger.md). Those of RECORDS speak of no sample and move no verdict."""
 
     FLAG = "flag"
+    UNFLAG = "unflag"
     TAG = "tag"
     ATTRIBUTE = "attribute"
+    EVAL = "eval"
+    FEEDBACK = "feedback"
     FIELD = "field"
+    POLICY = "policy"
+    VIEW = "view"
+    SNAPSHOT = "snapshot"
     UNDO = "undo"
 
 
+RECORDS = frozenset({EventType.POLICY, EventType.VIEW, EventType.SNAPSHOT})
+
+
 class ActorKind(StrEnum):
-    """Who speaks. A person beats every other kind; a `blocked` flag beats everything, whoever stood it."""
+    """Who speaks. A person beats every other kind; a `blocked` flag beats everything, whoever stood it.
+
+    A user is somebody who uses what was trained, and gives feedback: no person of the house.
+    """
 
     PERSON = "person"
     MODEL = "model"
     RULE = "rule"
     EVAL = "eval"
+    USER = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +108,58 @@ class Event:
                 kind="unknown_event",
             ) from None
 
+    @property
+    def moves_verdicts(self) -> bool:
+        """Whether a verdict, a document or a field can be another one after this event."""
+        return self.type not in RECORDS
+
+    def takes_off(self, flag: Event) -> bool:
+        """Whether this event, while it stands, takes off `flag`: an unflag takes off every earlier flag of its kind (or
+        the tag that it names) from its sample. What a person said, and `blocked`, only a person takes off."""
+        return self.names(flag) and flag.offset < self.offset and may_take_off(self.actor, flag)
+
+    def names(self, flag: Event) -> bool:
+        """Whether this is an unflag that speaks of `flag`, may its actor take it off or not."""
+        if self.type is not EventType.UNFLAG or self.sample_id != flag.sample_id:
+            return False
+        if self.value is None:
+            return flag.type is EventType.FLAG and flag.kind == self.kind
+        return flag.type is EventType.TAG and flag.value == self.value
+
     def describe(self) -> str:
         """One sentence for people: who did what, why, and from which event it follows."""
-        what = {
-            EventType.FLAG: f"flag {self.kind}",
-            EventType.TAG: f"tag {self.value}",
-            EventType.ATTRIBUTE: f"{self.kind} = {self.value!r}",
-            EventType.FIELD: f"field {self.kind}",
-            EventType.UNDO: "undo",
-        }[self.type]
         why = f": {self.reason}" if self.reason else ""
         follows = f" (follows from event {self.cause[:12]})" if self.cause else ""
-        return f"{what} by {self.actor}{why}{follows}"
+        return f"{self._what()} by {self.actor}{why}{follows}"
+
+    def _what(self) -> str:
+        match self.type:
+            case EventType.TAG:
+                return f"tag {self.value}"
+            case EventType.UNFLAG:
+                return f"unflag {self.kind}" if self.value is None else f"untag {self.value}"
+            case EventType.ATTRIBUTE:
+                return f"{self.kind} = {self.value!r}"
+            case EventType.EVAL:
+                return f"eval {self.kind} = {self.value!r}"
+            case EventType.FEEDBACK:
+                return f"feedback {self.kind}" + ("" if self.value is None else f" ({self.value!r})")
+            case EventType.POLICY:
+                return f"policy {self.kind} adopted ({str(self.value)[:12]})"
+            case EventType.VIEW | EventType.SNAPSHOT:
+                version = self.value.get("version") if isinstance(self.value, dict) else None
+                did = "saved" if self.type is EventType.VIEW else "frozen"
+                return f"{self.type.value} {self.kind}@{version} {did}"
+            case EventType.UNDO:
+                return "undo"
+            case _:
+                return f"{self.type.value} {self.kind}"
+
+
+def may_take_off(actor: Actor, flag: Event) -> bool:
+    """Whether an unflag of `actor` has effect on a flag or tag: a person's word and `blocked` yield to a person only."""
+    said_by_person = flag.actor.kind is ActorKind.PERSON
+    return actor.kind is ActorKind.PERSON or not (said_by_person or flag.kind == "blocked")
 
 
 _MEMBERS = tuple(member.name for member in fields(Event))
@@ -115,46 +168,3 @@ _MEMBERS = tuple(member.name for member in fields(Event))
 @lru_cache(maxsize=10_000)
 def _actor(kind: str, name: str) -> Actor:
     return Actor(ActorKind(kind), name)
-
-
-def flag_event(
-    sample_id: str,
-    kind: str,
-    actor: Actor,
-    *,
-    known_kinds: tuple[str, ...],
-    reason: str | None = None,
-    value: Any = None,
-    confidence: float | None = None,
-    evidence: Any = None,
-    cause: str | None = None,
-) -> Event:
-    """A checked flag. InputError for an unknown kind (with a suggestion), a bad sample id or confidence."""
-    check_sample_id(sample_id)
-    if kind not in known_kinds:
-        raise InputError(
-            f"There is no flag kind {kind!r}.{did_you_mean(kind, known_kinds)} Known kinds: {', '.join(known_kinds)};"
-            " add your own under `flag_kinds:` in refinery.yaml.",
-            kind="unknown_flag_kind",
-        )
-    if confidence is not None and not 0 <= confidence <= 1:
-        raise InputError(f"A confidence lies between 0 and 1: found {confidence}.", kind="bad_confidence")
-    return Event(
-        EventType.FLAG,
-        actor,
-        sample_id=sample_id,
-        kind=kind,
-        value=value,
-        confidence=confidence,
-        reason=reason,
-        evidence=evidence,
-        cause=cause,
-    )
-
-
-def tag_event(sample_id: str, tag: str, actor: Actor, *, reason: str | None = None) -> Event:
-    """A checked tag: free words, at most 200 characters, not empty."""
-    check_sample_id(sample_id)
-    if not tag.strip() or len(tag) > 200:
-        raise InputError(f"A tag has 1 to 200 characters: found {tag!r:.220}.", kind="bad_tag")
-    return Event(EventType.TAG, actor, sample_id=sample_id, kind="tag", value=tag.strip(), reason=reason)

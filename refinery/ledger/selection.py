@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from refinery.errors import InputError, did_you_mean
-from refinery.ledger.events import Actor, ActorKind, Event, EventType
+from refinery.ledger.events import RECORDS, Actor, ActorKind, Event, EventType
 from refinery.ledger.view import LedgerView
 
 
@@ -101,6 +101,7 @@ def undo_events(
     one undo brings both back."""
     undos: dict[str, Event] = {}
     for target in sorted(targets, key=lambda e: e.offset):
+        _check_undoable(target)
         parent = view.get(target.cause or "")
         while parent and parent.id not in undos:
             parent = view.get(parent.cause or "")
@@ -134,7 +135,9 @@ def subject(view: LedgerView, event: Event) -> Event:
 
 def _chosen(view: LedgerView, selection: Selection) -> list[Event]:
     if selection.event is not None:
-        return [view.find(selection.event)]
+        event = view.find(selection.event)
+        _check_undoable(event)
+        return [event]
     if selection.act is None and selection.actor is None:
         return view.last_group()
     said = view.events
@@ -150,13 +153,23 @@ def _chosen(view: LedgerView, selection: Selection) -> list[Event]:
                 " `refinery log` names who said what.",
                 kind="no_such_actor",
             )
-    return [e for e in said if e.offset > selection.since and selection.kind in (None, subject(view, e).kind)]
+    wanted = (e for e in said if e.offset > selection.since and e.type not in RECORDS)
+    return [e for e in wanted if selection.kind in (None, subject(view, e).kind)]
+
+
+def _check_undoable(event: Event) -> None:
+    if event.type in RECORDS:
+        raise InputError(
+            f"Event {event.id[:12]} ({event.describe()}) is a record: it says what was done, and cannot be undone.",
+            kind="not_undoable",
+        )
 
 
 def _changes(view: LedgerView, targets: Sequence[Event], actor: Actor) -> bool:
     """Whether undoing these makes anything but undos stand that did not, or the other way round."""
     then = view.with_events(undo_events(view, targets, actor))
-    return any(view.stands(of) != then.stands(of) for of in (subject(view, e) for e in targets))
+    subjects = [subject(view, e) for e in targets]
+    return any((view.undone_by(of) is None) != (then.undone_by(of) is None) for of in subjects)
 
 
 def _only_act(events: Iterable[Event], prefix: str) -> str:

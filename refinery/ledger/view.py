@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from refinery.errors import InputError
 from refinery.fields import Field, FieldType
-from refinery.ledger.events import ActorKind, Event, EventType
+from refinery.ledger.events import RECORDS, ActorKind, Event, EventType
+
+_NOT_BARELY_UNDONE = RECORDS | {EventType.UNDO, EventType.FIELD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class EventLog:
         self.by_sample: dict[str, list[Event]] = defaultdict(list)
         self.undos: dict[str, list[Event]] = defaultdict(list)
         self.registrations: list[Event] = []
+        self.records: list[Event] = []
         self.extend(events)
 
     def extend(self, events: Sequence[Event]) -> None:
@@ -41,6 +44,8 @@ class EventLog:
                 self.undos[event.target].append(event)
             if event.type is EventType.FIELD:
                 self.registrations.append(event)
+            if event.type in RECORDS:
+                self.records.append(event)
 
 
 class LedgerView:
@@ -80,13 +85,40 @@ class LedgerView:
         fresh = [event.at(self.offset + n) for n, event in enumerate(events, start=1)]
         return LedgerView(EventLog([*self.events, *fresh]))
 
+    @property
+    def moving_offset(self) -> int:
+        """The offset of the newest event that can move a verdict. Verdicts at it and at `offset` are the same."""
+        offset = self.offset
+        for event in reversed(self._log.records):
+            if event.offset == offset:
+                offset -= 1
+            elif event.offset < offset:
+                break
+        return offset
+
+    def records(self, kind: EventType, name: str | None = None) -> list[Event]:
+        """The events of one of RECORDS (of one name), oldest first: policies adopted, views saved, snapshots frozen."""
+        found = (e for e in self._log.records if e.offset <= self.offset)
+        return [e for e in found if e.type is kind and name in (None, e.kind)]
+
     def standing(self, sample_id: str) -> Sequence[Event]:
-        """The events that stand on a sample, oldest first."""
-        return [e for e in self.history(sample_id) if e.type is not EventType.UNDO and self.stands(e)]
+        """The events that stand on a sample, oldest first: neither undone nor taken off."""
+        found = [
+            e for e in self.history(sample_id) if e.type is not EventType.UNDO and self.undone_by(e) is None
+        ]
+        unflags = [e for e in found if e.type is EventType.UNFLAG]
+        return [e for e in found if not any(u.takes_off(e) for u in unflags)] if unflags else found
 
     def stands(self, event: Event) -> bool:
-        """Whether no undo compensates the event."""
-        return self.undone_by(event) is None
+        """Whether no undo compensates the event, and no unflag that stands takes it off."""
+        return self.undone_by(event) is None and self.taken_off_by(event) is None
+
+    def taken_off_by(self, event: Event) -> Event | None:
+        """The (oldest) unflag that stands and takes off this flag or tag, if any."""
+        if event.type not in (EventType.FLAG, EventType.TAG) or event.sample_id is None:
+            return None
+        unflags = (e for e in self.history(event.sample_id) if e.takes_off(event))
+        return next((e for e in unflags if self.undone_by(e) is None), None)
 
     def undone_by(self, event: Event) -> Event | None:
         """The (oldest) undo that stands and compensates the event, if any."""
@@ -109,6 +141,16 @@ class LedgerView:
     def tags(self, sample_id: str) -> list[str]:
         """The tags that stand on a sample, in order of name."""
         return sorted({str(e.value) for e in self.standing(sample_id) if e.type is EventType.TAG})
+
+    def evals(self, sample_id: str, metric: str | None = None) -> list[Event]:
+        """The eval results that stand on a sample (of one metric), oldest first."""
+        return [e for e in self.standing(sample_id) if e.type is EventType.EVAL and metric in (None, e.kind)]
+
+    def feedback(self, sample_id: str, kind: str | None = None) -> list[Event]:
+        """The feedback that stands on a sample (of one word), oldest first."""
+        return [
+            e for e in self.standing(sample_id) if e.type is EventType.FEEDBACK and kind in (None, e.kind)
+        ]
 
     def blocked(self, sample_id: str) -> list[Event]:
         """The `blocked` flags that stand on a sample, whoever stood them."""
@@ -153,9 +195,9 @@ class LedgerView:
         return list(fields.values())
 
     def last_group(self) -> list[Event]:
-        """The events of the newest act that still stands and is no undo: what a bare `undo` compensates."""
+        """The events of the newest act that is not undone, nor an undo, field or record: what a bare `undo` compensates."""
         events = self.events
         for event in reversed(events):
-            if event.type not in (EventType.UNDO, EventType.FIELD) and self.stands(event):
-                return [e for e in events if e.group == event.group and self.stands(e)]
+            if event.type not in _NOT_BARELY_UNDONE and self.undone_by(event) is None:
+                return [e for e in events if e.group == event.group and self.undone_by(e) is None]
         return []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import multiprocessing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +19,22 @@ from refinery.config import S3StoreSettings
 from refinery.digests import digest
 from refinery.errors import CorruptionError, InputError
 from refinery.fields import Field, FieldType
-from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, flag_event, tag_event
+from refinery.ledger import (
+    Actor,
+    ActorKind,
+    Event,
+    EventType,
+    Ledger,
+    eval_event,
+    feedback_event,
+    flag_event,
+    policy_event,
+    segment_key,
+    snapshot_event,
+    tag_event,
+    unflag_events,
+    view_event,
+)
 from refinery.store import ObjectStore
 from refinery.store.local import LocalStore
 from refinery.store.s3 import S3Store
@@ -53,6 +69,13 @@ def store(opener: Callable[[], ObjectStore]) -> ObjectStore:
 @pytest.fixture
 def ledger(store: ObjectStore) -> Ledger:
     return Ledger(store)
+
+
+@pytest.fixture
+def quick() -> Iterator[Ledger]:
+    """A ledger for what does not depend on the store."""
+    with quick_folder() as folder:
+        yield Ledger(LocalStore(Path(folder)))
 
 
 def test_appended_events_are_read_back_by_a_fresh_ledger(store: ObjectStore, ledger: Ledger) -> None:
@@ -222,3 +245,119 @@ def test_what_stands_on_s3_equals_the_same_model(
     s3_settings: S3StoreSettings, history: list[tuple[str, int, str]]
 ) -> None:
     check_what_stands(S3Store(s3_settings.model_copy(update={"prefix": uuid.uuid4().hex})), history)
+
+
+def unflag(ledger: Ledger, number: int, kind: str, actor: Actor = ANA, tag: str | None = None) -> Event:
+    events = unflag_events(ledger.view(), [sample(number)], kind, actor, known_kinds=KINDS, tag=tag)
+    return ledger.append(events)[0]
+
+
+def standing_flags(ledger: Ledger, number: int = 1) -> list[str | None]:
+    return [e.kind for e in ledger.view().flags(sample(number))]
+
+
+def test_an_unflag_takes_off_every_flag_of_its_kind_whoever_stood_it_until_it_is_undone(
+    quick: Ledger,
+) -> None:
+    flags = quick.append([flag(1, "review"), flag(1, "review", MODEL), flag(1, "keep"), flag(2, "review")])
+    event = unflag(quick, 1, "review")
+    assert (standing_flags(quick), standing_flags(quick, 2)) == (["keep"], ["review"])
+    assert [quick.view().stands(e) for e in flags] == [False, False, True, True]
+    assert quick.view(4).stands(flags[0]), "before it was said it had no effect"
+    quick.append([flag(1, "review", MODEL)])
+    assert standing_flags(quick) == ["keep", "review"], "what is said later stands"
+    quick.undo([event], ANA)
+    assert standing_flags(quick) == ["review", "review", "keep", "review"]
+
+
+def test_what_a_person_said_and_blocked_are_taken_off_by_a_person_only(quick: Ledger) -> None:
+    quick.append([flag(1, "review"), flag(1, "review", MODEL), flag(2, "blocked", MODEL)])
+    for number, kind in [(1, "review"), (2, "blocked")]:
+        with pytest.raises(InputError, match="by a person only") as caught:
+            unflag(quick, number, kind, MODEL)
+        assert caught.value.kind == "persons_word"
+    quick.append([Event(EventType.UNFLAG, MODEL, sample_id=sample(n), kind="review") for n in (1, 2)])
+    quick.append([Event(EventType.UNFLAG, MODEL, sample_id=sample(2), kind="blocked")])
+    assert [e.actor for e in quick.view().flags(sample(1))] == [ANA], (
+        "written past the check it has no effect"
+    )
+    assert standing_flags(quick, 2) == ["blocked"]
+    unflag(quick, 2, "blocked")
+    assert standing_flags(quick, 2) == []
+
+
+def test_one_tag_is_taken_off_and_the_others_stay(quick: Ledger) -> None:
+    quick.append([tag_event(sample(1), "sky", ANA), tag_event(sample(1), "sea", ANA)])
+    unflag(quick, 1, "tag", tag="sky")
+    assert quick.view().tags(sample(1)) == ["sea"]
+    with pytest.raises(InputError) as caught:
+        unflag(quick, 1, "tag", tag="sky")
+    assert caught.value.kind == "nothing_to_unflag"
+
+
+def test_a_kept_sample_is_no_longer_decided_once_the_keep_is_taken_off(quick: Ledger) -> None:
+    quick.append([flag(1, "reject")])
+    quick.append([flag(1, "keep")])
+    unflag(quick, 1, "keep")
+    decision = quick.view().decision(sample(1))
+    assert decision is not None
+    assert not decision.keep, "the reject of before is the newest word again"
+
+
+def test_evals_and_feedback_are_checked_and_found_by_sample(quick: Ledger) -> None:
+    run = Actor(ActorKind.EVAL, "coco-val")
+    user = Actor(ActorKind.USER, "u-17")
+    quick.append(
+        [
+            eval_event(sample(1), "coco-val/ap50", 0.25, run, evidence={"run": 3, "model": "m"}),
+            eval_event(sample(1), "outcome", "missed", run),
+            feedback_event(sample(1), "down", user, value=1, reason="blurred"),
+        ]
+    )
+    view = Ledger(quick.store).view()
+    assert [e.value for e in view.evals(sample(1), "coco-val/ap50")] == [0.25]
+    assert [e.describe() for e in view.feedback(sample(1))] == ["feedback down (1) by user u-17: blurred"]
+    for value in (float("nan"), float("inf"), "", "x" * 201):
+        with pytest.raises(InputError, match="finite number or an outcome"):
+            eval_event(sample(1), "ap50", value, run)
+    for word in ("", "Up", "two words", "up\n"):
+        with pytest.raises(InputError, match="word of feedback"):
+            feedback_event(sample(1), word, user)
+
+
+def test_records_speak_of_no_sample_move_no_verdict_and_cannot_be_undone(quick: Ledger) -> None:
+    [said] = quick.append([flag(1)])
+    root = digest(b"")
+    records = [
+        *quick.append([policy_event("default", root, ANA)]),
+        *quick.append([view_event("dark", 2, "brightness < 0.2", ANA, sort="sharpness")]),
+        *quick.append([snapshot_event("train", 1, root, ANA)]),
+    ]
+    view = Ledger(quick.store).view()
+    assert (view.offset, view.moving_offset, quick.moving_offset) == (4, 1, 1)
+    assert view.touched(1) == set()
+    assert view.records(EventType.VIEW, "dark") == [records[1]]
+    assert [e.describe() for e in records] == [
+        f"policy default adopted ({root[:12]}) by person ana",
+        "view dark@2 saved by person ana",
+        "snapshot train@1 frozen by person ana",
+    ]
+    assert view.last_group() == [said], "a bare undo takes back what was said last, not what was done"
+    for record in records:
+        with pytest.raises(InputError) as caught:
+            quick.undo([record], ANA)
+        assert caught.value.kind == "not_undoable"
+    quick.append([flag(2)])
+    assert quick.moving_offset == 5
+    assert quick.view(4).moving_offset == 1
+
+
+def test_a_segment_states_the_oldest_format_that_has_words_for_its_events(quick: Ledger) -> None:
+    quick.append([flag(1)])
+    quick.append([eval_event(sample(1), "ap50", 1, MODEL)])
+    quick.append([feedback_event(sample(1), "up", Actor(ActorKind.USER, "u"))])
+    formats = [json.loads(quick.store.get(segment_key(n)).split(b"\n")[0])["format"] for n in (1, 2, 3)]
+    assert formats == ["refinery.ledger/1", "refinery.ledger/2", "refinery.ledger/2"]
+    rewrite(quick.store, 2, lambda data: data.replace(b"refinery.ledger/2", b"refinery.ledger/1"))
+    with pytest.raises(CorruptionError, match="segment 3"):
+        Ledger(quick.store).verify()
