@@ -34,6 +34,7 @@ from refinery.states.head import read_head
 from refinery.states.proofs import Proof, prove
 from refinery.states.tree import StateTrees
 from refinery.verdicts import GOLD
+from refinery.views import Views
 from refinery.whatif import UndoPreview, preview_undo
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ class Refinery:
     def fields(self) -> Fields:
         """The built-in fields and the attributes registered so far."""
         return Fields(self.ledger.view().registered_fields())
+
+    @property
+    def views(self) -> Views:
+        """The saved queries."""
+        return Views(self.ledger, lambda: self.fields)
 
     @property
     def policy(self) -> Policy:
@@ -298,7 +304,7 @@ class Refinery:
     def freeze(self, name: str, filter_text: str | None = None) -> tuple[Snapshot, bool]:
         """Freeze gold (narrowed by a filter) as the next version of a dataset; the newest version when nothing differs.
 
-        Without `filter_text`, the dataset's own filter of refinery.yaml applies. ConfigError when verdicts are stale.
+        Without `filter_text`, the dataset's own view and filter of refinery.yaml apply. ConfigError when verdicts are stale.
         """
         head, _ = read_head(self.store)
         if not self.replayer.is_current(self.policy):
@@ -307,7 +313,7 @@ class Refinery:
                 kind="stale_verdicts",
             )
         dataset = self.settings.datasets.get(name)
-        text = filter_text if filter_text is not None else dataset.filter if dataset else None
+        text = self.views.narrow(name, dataset) if filter_text is None and dataset else filter_text
         rows = StateTrees(self.store).rows(head.node)
         import pyarrow.compute as pc
 

@@ -30,6 +30,7 @@ from refinery.cli import (
     snapshots,
     undo,
     view,
+    views,
 )
 from refinery.cli.session import Session
 from refinery.errors import RefineryError
@@ -60,6 +61,7 @@ for part in (
 app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
 app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify, prove.")
 snapshots.app.add_typer(proofs.app)
+app.add_typer(views.app, name="views", help="Saved queries: save, list, show.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
