@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 from refinery.batches import Batches
 from refinery.digests import canonical_json
 from refinery.errors import InputError
+from refinery.evals.results import TYPES as RESULTS
+from refinery.evals.results import results
 from refinery.facts import FactStore, Step
 from refinery.fields import Field, Fields, FieldType, coerce
 from refinery.ledger import EventType, LedgerView
@@ -38,6 +40,7 @@ _INSPECTED = [
     "entropy",
     "sharpness",
 ]
+_VALUES = RESULTS | {EventType.ATTRIBUTE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,12 @@ class DocumentBuilder:
             "reasons": [[]] * len(ids),
             "datasets": [[]] * len(ids),
         }
+        told = [
+            values | self._registered(results(view, i))
+            for i, values in zip(merged["sample_id"], attributes, strict=True)
+        ]
         for field in self.fields.attributes:
-            columns[field.name] = [_stored(field, values.get(field.name)) for values in attributes]
+            columns[field.name] = [_stored(field, values.get(field.name)) for values in told]
         schema = self.fields.schema()
         table = pa.Table.from_arrays([_column(columns[f.name], f.type) for f in schema], schema=schema)
         return Described(
@@ -134,7 +141,7 @@ class DocumentBuilder:
             "flags": [_kinds(view, i) for i in ids],
             "tags": [view.tags(i) for i in ids],
         }
-        told = [any(e.type is EventType.ATTRIBUTE for e in view.history(i)) for i in ids]
+        told = [any(e.type in _VALUES for e in view.history(i)) for i in ids]
         if any(told):
             spoken_of = [i for i, t in zip(ids, told, strict=True) if t]
             batches = {
@@ -143,7 +150,9 @@ class DocumentBuilder:
             merged = _merge_origins(self._batches.origins(sorted(batches), sample_ids=spoken_of))
             sidecars = dict(zip(merged["sample_id"], merged["attributes"], strict=True))
             resolved = {
-                i: self._attributes(view, i, sidecars.get(i, [])) for i, t in zip(ids, told, strict=True) if t
+                i: self._attributes(view, i, sidecars.get(i, [])) | self._registered(results(view, i))
+                for i, t in zip(ids, told, strict=True)
+                if t
             }
             for field in self.fields.attributes:
                 before = documents[field.name].to_pylist()

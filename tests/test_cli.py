@@ -87,6 +87,10 @@ def test_each_json_document_has_exactly_the_documented_members(
     other = cli.project / "policy.yaml"
     rules = tmp_path / "gate.yaml"
     rules.write_text("rules: [{name: whole, kind: verified}]")
+    results = tmp_path / "results.jsonl"
+    results.write_text(json.dumps({"sample_id": sample, "loss": 0.5}) + "\n")
+    feedback = tmp_path / "feedback.jsonl"
+    feedback.write_text(json.dumps({"sample_id": sample, "kind": "up"}) + "\n")
     calls = {
         "init": ("init", str(tmp_path / "fresh"), *OFFLINE),
         "ingest": ("ingest", str(corpus.folder), "--source", "photographs"),
@@ -107,6 +111,9 @@ def test_each_json_document_has_exactly_the_documented_members(
         "propagate --dry-run": ("propagate", flag, "--to", "source", "--dry-run"),
         "propagate": ("propagate", flag, "--to", "source"),
         "unflag": ("unflag", sample, "--kind", "review"),
+        "evals ingest": ("evals", "ingest", str(results), "--eval", "probe", "--run", "1"),
+        "feedback add": ("feedback", "add", sample, "--kind", "down"),
+        "feedback ingest": ("feedback", "ingest", str(feedback), "--source", "app"),
         "log": ("log", "--limit", "3"),
         "explain": ("explain", sample),
         "policy show": ("policy", "show"),

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from refinery.batches import Batches
 from refinery.digests import digest
 from refinery.errors import CorruptionError
+from refinery.evals.results import is_result
 from refinery.fields import to_utc
 from refinery.policy import FORMAT as POLICY_FORMAT
 from refinery.snapshots import Snapshot
@@ -97,7 +98,9 @@ def measure(store: ObjectStore, batches: Batches, snapshot: Snapshot) -> Figures
         sources=_sources(batches, snapshot, ids),
         licences=Counter(str(a.get("licence", "")) for a in attributes),
         payloads=Counter(p["name"] for text in rows["payloads"].to_pylist() for p in json.loads(text)),
-        attributes=tuple(_attribute(n, t, [a.get(n) for a in attributes]) for n, t in snapshot.fields),
+        attributes=tuple(
+            _attribute(n, t, [a.get(n) for a in attributes]) for n, t in snapshot.fields if not is_result(n)
+        ),
         seen=state.seen,
         filtered=state.verdicts[GOLD] - snapshot.count,
         pending=state.verdicts[PENDING],
