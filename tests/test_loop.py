@@ -23,6 +23,7 @@ from refinery.filter import parse
 from refinery.ingest import ingest
 from refinery.ledger import Actor, ActorKind, Selection
 from refinery.project import Refinery
+from refinery.search import SearchRequest, search
 from refinery.sources import open_source
 from refinery.states.head import read_head
 from refinery.steps.inspect import run_inspect
@@ -274,6 +275,29 @@ def test_two_metrics_never_share_a_field(project: Refinery, tmp_path: Path) -> N
     ingest_evals(project, write(tmp_path / "r.jsonl", [{"sample_id": a, "b_c": 1}]), name="a", run="1")
     with pytest.raises(InputError, match="a/b_c"):
         ingest_evals(project, write(tmp_path / "r.jsonl", [{"sample_id": a, "c": 1}]), name="a-b", run="1")
+
+
+def test_results_are_searchable_as_soon_as_they_are_taken_in_and_gone_when_undone(
+    refined: Path, tmp_path: Path
+) -> None:
+    project = Refinery.open(refined)
+    project.register_field(Field("eval_probe_loss", FieldType.NUMBER), ANA)
+    project.replay()
+    project.project()
+    a, b = matching(project, "verdict = 'gold'")[:2]
+    rows = [{"sample_id": a, "loss": 3.0}, {"sample_id": b, "loss": 1.0}]
+
+    def indexed() -> list[str]:
+        report = project.projector.follow_ledger()
+        assert report is not None
+        assert report.upserted == 2
+        request = SearchRequest(filter="eval_probe_loss > 0", sort="-eval_probe_loss")
+        return [hit.sample_id for hit in search(project.index, project.fields, request).hits]
+
+    ingest_evals(project, write(tmp_path / "r.jsonl", rows), name="probe", run="1")
+    assert indexed() == [a, b]
+    project.undo(ANA)
+    assert indexed() == []
 
 
 def test_the_commands_of_the_loop_work_in_order(
