@@ -252,7 +252,9 @@ class Viewer:
         view = self._view(screen)
         words, sort = (screen.words, None) if screen.words or view is None else (view.text, view.sort)
         chosen = "" if view is None and not screen.narrows else self.selected(screen).text
-        return self.project.views.save(name.strip(), chosen, actor, text=words, sort=sort)
+        saved = self.project.views.save(name.strip(), chosen, actor, text=words, sort=sort)
+        self._done(())
+        return saved
 
     def replay(self) -> ReplayReport:
         """Bring verdicts and index up to date."""

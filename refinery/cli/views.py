@@ -41,6 +41,7 @@ def save(
     found, new = session.project.views.save(
         name, where, session.actor(actor, as_), text=text, sort=as_sort_field(sort)
     )
+    session.follow_ledger()
     session.out.show({**_document(found), "new": new}, lambda: _lines(found, new=new))
 
 
