@@ -115,6 +115,7 @@ def snapshot_metadata(project: Refinery, snapshot: Snapshot, new: bool) -> dict[
         "filter": snapshot.filter or "all of gold",
         "policy": snapshot.policy,
         "ledger_offset": snapshot.ledger_offset,
+        "card": dg.MetadataValue.md(project.card(snapshot.ref).markdown()),
     }
 
 

@@ -165,9 +165,11 @@ class SourceSettings(S3Connection):
 
 
 class DatasetSettings(_Section):
-    """A dataset that gold freezes and exports: a filter over gold, a recipe for its shards (see datago.Recipe), and the
-    file of rules that a new version must pass before it is exported (see refinery.gates)."""
+    """A dataset that gold freezes and exports: a saved view (`name`, or `name@version` for good) and a filter that narrow
+    gold, recipes for its shards (see datago.Recipe), and the file of rules that a new version must pass before it is
+    exported (see refinery.gates)."""
 
+    view: str | None = None
     filter: str | None = None
     gate: Path | None = None
     exports: list[dict[str, Any]] = []

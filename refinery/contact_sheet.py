@@ -45,7 +45,7 @@ def draw_contact_sheet(
 ) -> None:
     """Write a PNG with up to `most` samples per heading: gold first, then held by first reason, the commonest first.
     Samples that could not be decoded stand under one heading, each with its reason."""
-    _draw(_sections(store, facts, steps, most), columns).save(path, optimize=True)
+    draw_sections(_sections(store, facts, steps, most), columns).save(path, optimize=True)
 
 
 def _sections(store: ObjectStore, facts: FactStore, steps: Steps, most: int) -> list[Section]:
@@ -85,7 +85,8 @@ def _lines(sections: Sequence[Section], columns: int) -> list[list[Section]]:
     return lines
 
 
-def _draw(sections: Sequence[Section], columns: int) -> Image.Image:
+def draw_sections(sections: Sequence[Section], columns: int) -> Image.Image:
+    """The sections in order, `columns` tiles side by side; short ones share a line."""
     step = _TILE + _GAP
     lines = _lines(sections, columns)
     heights = [_HEADING + max(-(-len(s.tiles) // columns) for s in line) * step for line in lines]

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from refinery.batches import Batches
 from refinery.digests import canonical_json
+from refinery.evals.results import TYPES as RESULTS
+from refinery.evals.results import results
 from refinery.facts import FactStore
 from refinery.fields import Fields
 from refinery.inputs import (
@@ -31,7 +33,7 @@ from refinery.states.rows import ROW_SCHEMA
 from refinery.store import ObjectStore
 from refinery.verdicts import Inputs, Verdicts
 
-_ARRIVAL = [(name, "ascending") for name in ("sample_id", "ingested_at", "batch", "uri")]
+_VALUES = RESULTS | {EventType.ATTRIBUTE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class DocumentBuilder:
             "flags": [_kinds(view, i) for i in ids],
             "tags": [view.tags(i) for i in ids],
         }
-        told = [i for i in ids if any(e.type is EventType.ATTRIBUTE for e in view.history(i))]
+        told = [i for i in ids if any(e.type in _VALUES for e in view.history(i))]
         if told:
             anew = self.complete(self.inputs.read(told), view).documents
             rows = {row["sample_id"]: row for row in anew.to_pylist()}
@@ -105,20 +107,21 @@ class DocumentBuilder:
     def _attributes(
         self, inputs: pa.Table, view: LedgerView, rows: Mapping[int, str]
     ) -> tuple[pa.ChunkedArray, dict[str, Any]]:
-        """The canonical JSON of the attributes and, where the ledger sets some, the columns: it beats origins."""
+        """The canonical JSON of the attributes, and the columns where the ledger says something: it beats origins. Results
+        of evals and feedback are columns only."""
         said = {row: known_attributes(self.fields, view.attributes(i)) for row, i in rows.items()}
-        said = {row: values for row, values in said.items() if values}
-        if not said:
+        found = {row: known_attributes(self.fields, results(view, i)) for row, i in rows.items()}
+        told = [row for row in rows if said[row] or found[row]]
+        if not told:
             return inputs[ATTRIBUTES], {}
-        origins = inputs[ATTRIBUTES].take(pa.array(list(said))).to_pylist()
-        resolved = [json.loads(o) | values for o, values in zip(origins, said.values(), strict=True)]
+        origins = inputs[ATTRIBUTES].take(pa.array(told)).to_pylist()
+        resolved = [json.loads(o) | said[row] for row, o in zip(told, origins, strict=True)]
+        shown = [values | found[row] for row, values in zip(told, resolved, strict=True)]
         columns = {
-            field.name: _replaced(
-                inputs[field.name], said, [stored(field, r.get(field.name)) for r in resolved]
-            )
+            field.name: _replaced(inputs[field.name], told, [stored(field, s.get(field.name)) for s in shown])
             for field in self.fields.attributes
         }
-        return _replaced(inputs[ATTRIBUTES], said, [canonical_json(r).decode() for r in resolved]), columns
+        return _replaced(inputs[ATTRIBUTES], told, [canonical_json(r).decode() for r in resolved]), columns
 
     def _clusters(self, ids: pa.Array) -> pa.Array:
         clusters = read_clusters(self._store, self._steps.near_duplicates)

@@ -14,6 +14,7 @@ from refinery.batches import Batches
 from refinery.digests import check_sample_id
 from refinery.documents import Described
 from refinery.errors import InputError
+from refinery.evals.results import eval_field
 from refinery.facts import FactStore
 from refinery.inputs import Steps
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, LedgerView
@@ -238,6 +239,9 @@ def _because(
                 yield f"near-duplicate of {cluster['keeper']}, which is kept"
             if "flags" in rule["found"]:
                 yield from (e.describe() for e in view.flags(sample_id))
+            yield from (
+                e.describe() for e in view.evals(sample_id) if eval_field(str(e.kind)) in rule["found"]
+            )
 
 
 def _cluster(described: Described, verdicts: Verdicts, place: int) -> dict[str, Any] | None:

@@ -29,14 +29,17 @@ from refinery.locks import Locks
 from refinery.policy import DEFAULT_POLICY, Policy, load_policy
 from refinery.projection import ProjectionReport, Projector
 from refinery.replay import Replayer, ReplayReport
+from refinery.samples import Samples
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.head import read_head
 from refinery.states.proofs import Proof, prove
 from refinery.states.tree import StateTrees
 from refinery.verdicts import GOLD
+from refinery.views import Views
 from refinery.whatif import UndoPreview, preview_undo
 
 if TYPE_CHECKING:
+    from refinery.cards import Card
     from refinery.embedders import Embedder
     from refinery.gates import GateReport
     from refinery.index import SampleIndex
@@ -58,6 +61,7 @@ class Refinery:
         self.store = open_store(settings, self.path, s3)
         self.ledger = Ledger(self.store)
         self.batches = Batches(self.store)
+        self.samples = Samples(self.store, self.batches)
         self.facts = FactStore(self.store)
         self.snapshots = Snapshots(self.store)
         self.exporter = Exporter(self.store, self.snapshots)
@@ -100,6 +104,11 @@ class Refinery:
     def fields(self) -> Fields:
         """The built-in fields and the attributes registered so far."""
         return Fields(self.ledger.view().registered_fields())
+
+    @property
+    def views(self) -> Views:
+        """The saved queries."""
+        return Views(self.ledger, lambda: self.fields)
 
     @property
     def policy(self) -> Policy:
@@ -181,7 +190,7 @@ class Refinery:
     ) -> list[Event]:
         """Stand one flag on each sample, all or none. InputError for an unknown kind or a sample that was never seen."""
         known = self.settings.known_flag_kinds
-        self._check_seen(sample_ids)
+        self.samples.check_seen(sample_ids)
         return self.ledger.append(
             flag_event(i, kind, actor, known_kinds=known, reason=reason, confidence=confidence, value=value)
             for i in sample_ids
@@ -191,7 +200,7 @@ class Refinery:
         self, sample_ids: Sequence[str], tag: str, actor: Actor, *, reason: str | None = None
     ) -> list[Event]:
         """Stand one tag on each sample, all or none."""
-        self._check_seen(sample_ids)
+        self.samples.check_seen(sample_ids)
         return self.ledger.append(tag_event(i, tag, actor, reason=reason) for i in sample_ids)
 
     def undo(
@@ -251,23 +260,7 @@ class Refinery:
 
     def resolve(self, prefix: str) -> str:
         """The only sample id that starts with `prefix` (8 hex digits or more). InputError for none or several."""
-        if len(prefix) == 64:
-            return prefix
-        ids = sorted(
-            {
-                i
-                for i in self.batches.origins(columns=["sample_id"])["sample_id"].to_pylist()
-                if i.startswith(prefix)
-            }
-        )
-        if len(prefix) < 8 or len(ids) != 1:
-            count = "no sample" if not ids else f"{len(ids)} samples"
-            raise InputError(
-                f"{prefix!r} names {count}: give at least 8 hex digits of one sample's id.",
-                kind="no_such_sample",
-            )
-        found: str = ids[0]
-        return found
+        return self.samples.resolve(prefix)
 
     # Gold
 
@@ -312,7 +305,7 @@ class Refinery:
     def freeze(self, name: str, filter_text: str | None = None) -> tuple[Snapshot, bool]:
         """Freeze gold (narrowed by a filter) as the next version of a dataset; the newest version when nothing differs.
 
-        Without `filter_text`, the dataset's own filter of refinery.yaml applies. ConfigError when verdicts are stale.
+        Without `filter_text`, the dataset's own view and filter of refinery.yaml apply. ConfigError when verdicts are stale.
         """
         head, _ = read_head(self.store)
         if not self.replayer.is_current(self.policy):
@@ -321,7 +314,7 @@ class Refinery:
                 kind="stale_verdicts",
             )
         dataset = self.settings.datasets.get(name)
-        text = filter_text if filter_text is not None else dataset.filter if dataset else None
+        text = self.views.narrow(name, dataset) if filter_text is None and dataset else filter_text
         rows = StateTrees(self.store).rows(head.node)
         import pyarrow.compute as pc
 
@@ -385,6 +378,12 @@ class Refinery:
         """The proof that a snapshot holds a sample, for whoever knows the snapshot's root. InputError when it does not."""
         return prove(StateTrees(self.store), self.snapshots.get(ref).node, sample_id)
 
+    def card(self, ref: str) -> Card:
+        """The dataset card of a snapshot: the same snapshot, the same bytes. InputError when there is none."""
+        from refinery.cards import make_card
+
+        return make_card(self.store, self.batches, self.facts, self.snapshots.get(ref))
+
     def verify(self, ref: str) -> Iterator[str]:
         """Everything wrong with a snapshot and its exports, a sentence each."""
         try:
@@ -404,17 +403,3 @@ class Refinery:
     def _fields_at(self, offset: int | None) -> Fields:
         """The fields that verdicts at an offset (None: now) are evaluated under."""
         return asof.fields_to_evaluate(self.ledger.view(offset), self.fields)
-
-    def _check_seen(self, sample_ids: Sequence[str]) -> None:
-        head, _ = read_head(self.store)
-        ids = [i for i in sample_ids if len(i) == 64]
-        seen = set(StateTrees(self.store).lookup(head.node, ids)["sample_id"].to_pylist())
-        if not seen.issuperset(sample_ids):  # not replayed yet, or never ingested
-            origins = self.batches.origins(columns=["sample_id"], sample_ids=sample_ids)
-            seen.update(origins["sample_id"].to_pylist())
-        for sample_id in sample_ids:
-            if sample_id not in seen:
-                raise InputError(
-                    f"Sample {sample_id!r} was never ingested: `refinery search` finds the ids of those that were.",
-                    kind="no_such_sample",
-                )

@@ -87,6 +87,10 @@ def test_each_json_document_has_exactly_the_documented_members(
     other = cli.project / "policy.yaml"
     rules = tmp_path / "gate.yaml"
     rules.write_text("rules: [{name: whole, kind: verified}]")
+    results = tmp_path / "results.jsonl"
+    results.write_text(json.dumps({"sample_id": sample, "loss": 0.5}) + "\n")
+    feedback = tmp_path / "feedback.jsonl"
+    feedback.write_text(json.dumps({"sample_id": sample, "kind": "up"}) + "\n")
     calls = {
         "init": ("init", str(tmp_path / "fresh"), *OFFLINE),
         "ingest": ("ingest", str(corpus.folder), "--source", "photographs"),
@@ -96,6 +100,9 @@ def test_each_json_document_has_exactly_the_documented_members(
         "search --group-by": ("search", "--group-by", "verdict"),
         "search --at": ("search", "--at", "1"),
         "search --at --count": ("search", "--at", "1", "--count"),
+        "views save": ("views", "save", "wide", "aspect > 1"),
+        "views list": ("views", "list"),
+        "views show": ("views", "show", "wide"),
         "show": ("show", sample[:10]),
         "flag": ("flag", sample, "--kind", "review"),
         "tag": ("tag", sample, "--tag", "sky"),
@@ -104,6 +111,9 @@ def test_each_json_document_has_exactly_the_documented_members(
         "propagate --dry-run": ("propagate", flag, "--to", "source", "--dry-run"),
         "propagate": ("propagate", flag, "--to", "source"),
         "unflag": ("unflag", sample, "--kind", "review"),
+        "evals ingest": ("evals", "ingest", str(results), "--eval", "probe", "--run", "1"),
+        "feedback add": ("feedback", "add", sample, "--kind", "down"),
+        "feedback ingest": ("feedback", "ingest", str(feedback), "--source", "app"),
         "log": ("log", "--limit", "3"),
         "explain": ("explain", sample),
         "policy show": ("policy", "show"),
@@ -117,6 +127,7 @@ def test_each_json_document_has_exactly_the_documented_members(
         "snapshot show": ("snapshot", "show", "train"),
         "snapshot diff": ("snapshot", "diff", "train@1", "train@1"),
         "gate": ("gate", "train@1", "train@1", "--rules", str(rules)),
+        "snapshot card": ("snapshot", "card", "train@1"),
         "snapshot verify": ("snapshot", "verify", "train@1"),
         "snapshot prove": ("snapshot", "prove", "train@1", sample, "--output", str(tmp_path / "proof.json")),
         "snapshot check": ("snapshot", "check", str(tmp_path / "proof.json"), "--ref", "train@1"),

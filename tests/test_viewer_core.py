@@ -44,7 +44,17 @@ texts = st.text(max_size=30)
 
 @given(
     st.builds(
-        Screen, texts, texts, texts, texts, texts, texts, st.none() | st.integers(0, 10**18 - 1), texts, texts
+        Screen,
+        texts,
+        texts,
+        texts,
+        texts,
+        texts,
+        texts,
+        st.none() | st.integers(0, 10**18 - 1),
+        texts,
+        texts,
+        texts,
     )
 )
 def test_a_link_says_the_whole_screen(screen: Screen) -> None:
@@ -214,3 +224,27 @@ def test_a_viewer_follows_the_configuration_and_the_registered_attributes(tmp_pa
     assert "score" in followed.fields
     (project.path / FILE_NAME).write_text("embedder: {kind: efficientnet_lite0}\nflag_kinds: [logo]\n")
     assert "logo" in followed.current().project.settings.known_flag_kinds
+
+
+def test_a_screen_is_saved_as_a_view_and_a_link_with_the_view_shows_the_same(writer: Viewer) -> None:
+    screen = Screen(where="aspect > 1", verdict="gold")
+    view, new = writer.save_view(screen, "wide", "ana")
+    assert (view.ref, view.saved_by, new) == ("wide@1", "person ana", True)
+    shown = Viewer.open(writer.project.path).browse(Screen.from_params({"view": "wide"}))
+    assert shown.hits == writer.browse(screen).hits != ()
+    narrowed = Screen(view="wide@1", where="format = 'jpeg'")
+    assert {h.document["format"] for h in writer.browse(narrowed).hits} == {"jpeg"}
+    assert writer.counts(Screen(view="wide"), "verdict").keys() == {"gold"}
+    assert writer.save_view(narrowed, "wide", "ben")[0].filter.endswith("AND format = 'jpeg'")
+    assert writer.save_view(Screen(), "all", "ben")[0].filter == ""
+
+
+def test_what_a_view_cannot_keep_or_nobody_says_is_not_saved(writer: Viewer, viewer: Viewer) -> None:
+    for screen, name, who in ((Screen(), "", "ana"), (Screen(), "a", " "), (Screen(seed=1), "a", "ana")):
+        with pytest.raises(InputError):
+            writer.save_view(screen, name, who)
+    with pytest.raises(InputError, match="no view 'none'"):
+        writer.browse(Screen(view="none"))
+    with pytest.raises(ConfigError):
+        viewer.save_view(Screen(), "a", "ana")
+    assert writer.project.views.all() == []

@@ -83,6 +83,9 @@ def _heading(screen: Screen, selected: int) -> None:
         if screen.like:
             st.code(screen.like[:12], language=None, width="content")
             st.button("Any order", on_click=show.change, kwargs={"like": ""})
+        if screen.view:
+            st.code(screen.view[:80], language=None, width="content")
+            st.button("Leave the view", on_click=show.change, kwargs={"view": ""})
         for word, count in sorted(show.viewer().counts(screen, "verdict").items()):
             show.verdict(word, count)
     if reasons := show.viewer().counts(screen, "reason"):
@@ -108,3 +111,11 @@ def _find(screen: Screen) -> None:
         st.number_input(
             "Random order, by seed", min_value=0, step=1, placeholder="off", **show.bound("seed", screen.seed)
         )
+        if not show.viewer().read_only:
+            st.text_input("Save as view", placeholder="a name", key="typed-view")
+            st.button("Save view", on_click=show.act, args=(_save, "typed-view"))
+
+
+def _save(name: str) -> str:
+    view, new = show.viewer().save_view(show.screen(), name, st.session_state["name"])
+    return f"Saved as {view.ref}." if new else f"{view.ref} says this already."

@@ -20,6 +20,7 @@ from refinery.ledger import Actor, ActorKind, Event
 from refinery.project import Refinery
 from refinery.replay import ReplayReport
 from refinery.search import Hit, SearchRequest, search, vector_of
+from refinery.views import View
 
 PAGE = 24
 FACETS = {"verdict": "verdict", "reason": "reasons", "source": "source"}
@@ -37,7 +38,8 @@ class Screen:
     """All that a screen shows, as its URL says it: the same link, the same screen.
 
     `where` is filter text; `verdict`, `reason` and `source` narrow further; one of `words`, `like` (a sample id) and
-    `seed` orders; `cursor` is the page; `sample` (an id, or its first 8 hex digits or more) is the sample that is open.
+    `seed` orders; `cursor` is the page; `sample` (an id, or its first 8 hex digits or more) is the sample that is open;
+    `view` (`name` or `name@version`) is a saved view that all of this narrows, and whose order holds when none is chosen.
     """
 
     where: str = ""
@@ -49,6 +51,7 @@ class Screen:
     seed: int | None = None
     cursor: str = ""
     sample: str = ""
+    view: str = ""
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Screen:
@@ -71,6 +74,11 @@ class Screen:
             if changes.get(order) not in (None, ""):
                 changes |= {o: (None if o == "seed" else "") for o in _ORDERS if o != order}
         return replace(self, **changes)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether the filter or a facet says anything."""
+        return bool(self.where.strip() or any(getattr(self, facet) for facet in FACETS))
 
     def filter(self, known: Fields) -> Filter:
         """What the screen selects. InputError when `where` is no filter."""
@@ -132,12 +140,15 @@ class Viewer:
     def browse(self, screen: Screen) -> Results:
         """The samples a screen shows. InputError when a part of it does not fit."""
         like = self.project.resolve(screen.like) if screen.like else None
-        chosen = screen.filter(self.fields)
+        chosen = self.selected(screen)
+        view = self._view(screen)
+        ordered = view is None or bool(screen.words or like or screen.seed is not None)
         if like is not None:
             chosen = conjunction([chosen, parse(f"sample_id != '{like}'", self.fields)])
         request = SearchRequest(
             filter=chosen.text,
-            text=screen.words or None,
+            text=(screen.words or None) if ordered or view is None else view.text,
+            sort=None if ordered or view is None else view.sort,
             vector=vector_of(self.project.index, like) if like else None,
             seed=screen.seed,
             limit=PAGE,
@@ -149,9 +160,17 @@ class Viewer:
     def counts(self, screen: Screen, facet: str) -> dict[str, int]:
         """How many of the samples that a screen selects have each value of a facet (verdict, reason, source), the most
         frequent first. InputError when `where` is no filter."""
-        chosen = screen.filter(self.fields)
+        chosen = self.selected(screen)
         found = self.project.index.aggregate(FACETS[facet], "terms", chosen, size=_MOST_VALUES)
         return {str(bucket.value): bucket.count for bucket in found.buckets}
+
+    def selected(self, screen: Screen) -> Filter:
+        """What a screen selects: its view, narrowed by all else. InputError when a part of it does not fit."""
+        view = self._view(screen)
+        return conjunction([view.selects(self.fields) if view else None, screen.filter(self.fields)])
+
+    def _view(self, screen: Screen) -> View | None:
+        return self.project.views.get(screen.view) if screen.view else None
 
     def similar(self, sample_id: str, limit: int = 6) -> tuple[Hit, ...]:
         """The samples that look most like one; none when it has no embedding or is not indexed yet."""
@@ -221,6 +240,21 @@ class Viewer:
     def undo(self, event_id: str, name: str) -> Act:
         """Compensate one event. InputError when it is undone already."""
         return self._done(self.project.undo(self._actor(name), event_id=event_id))
+
+    def save_view(self, screen: Screen, name: str, who: str) -> tuple[View, bool]:
+        """Save what a screen selects, and its words, as the next version of a view (see `Views.save`). InputError without
+        a name of either, and for an order that no view keeps: likeness and random."""
+        actor = self._actor(who)
+        if screen.like or screen.seed is not None:
+            raise InputError(
+                "A view keeps no likeness and no random order: choose another order.", kind="bad_query"
+            )
+        view = self._view(screen)
+        words, sort = (screen.words, None) if screen.words or view is None else (view.text, view.sort)
+        chosen = "" if view is None and not screen.narrows else self.selected(screen).text
+        saved = self.project.views.save(name.strip(), chosen, actor, text=words, sort=sort)
+        self._done(())
+        return saved
 
     def replay(self) -> ReplayReport:
         """Bring verdicts and index up to date."""

@@ -16,6 +16,7 @@ import typer
 from refinery.cli import (
     bronze,
     doctor,
+    evals,
     explain,
     fields,
     flags,
@@ -30,6 +31,7 @@ from refinery.cli import (
     snapshots,
     undo,
     view,
+    views,
 )
 from refinery.cli.session import Session
 from refinery.errors import RefineryError
@@ -60,6 +62,9 @@ for part in (
 app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
 app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify, prove.")
 snapshots.app.add_typer(proofs.app)
+app.add_typer(evals.app, name="evals", help="What evals of trained models said of samples.")
+app.add_typer(evals.feedback, name="feedback", help="What users of trained models said of samples.")
+app.add_typer(views.app, name="views", help="Saved queries: save, list, show.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -48,7 +48,7 @@ def flag(
 ) -> None:
     """Stand a flag on samples, all or none. `refinery run` then re-evaluates exactly what is affected."""
     session = start(ctx, as_json)
-    samples = _samples(session, ids, where)
+    samples = chosen_samples(session, ids, where)
     events = session.project.flag(
         samples, kind, session.actor(actor, as_), reason=reason, confidence=confidence
     )
@@ -77,7 +77,7 @@ def unflag(
     project = session.project
     events = unflag_events(
         project.ledger.view(),
-        _samples(session, ids, where),
+        chosen_samples(session, ids, where),
         kind,
         session.actor(actor, as_),
         known_kinds=project.settings.known_flag_kinds,
@@ -104,7 +104,7 @@ def tag(
 ) -> None:
     """Stand a tag on samples, all or none. Tags are for finding; they hold nothing back by themselves."""
     session = start(ctx, as_json)
-    samples = _samples(session, ids, where)
+    samples = chosen_samples(session, ids, where)
     show_act(
         session, f"tag {tag}", session.project.tag(samples, tag, session.actor(actor, as_), reason=reason)
     )
@@ -139,7 +139,7 @@ def log(
     session.out.show(document, lambda: _log_lines(rows))
 
 
-def _samples(session: Session, ids: Iterable[str] | None, where: str | None) -> list[str]:
+def chosen_samples(session: Session, ids: Iterable[str] | None, where: str | None) -> list[str]:
     """The full ids that arguments, standard input or a filter name; each once, in the order given."""
     project = session.project
     given = list(ids or ())

@@ -74,6 +74,14 @@ def search(
         bool,
         typer.Option("--exact", help="Compare --like… with every vector, not with an approximate graph."),
     ] = False,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            "--view",
+            metavar="REF",
+            help="What a saved view selects, in its order unless another is given; --where narrows it.",
+        ),
+    ] = None,
     at: Annotated[
         int | None,
         typer.Option("--at", metavar="OFFSET", help="As it was after that ledger offset; `log` lists them."),
@@ -81,16 +89,24 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find samples by filter, words or likeness. --where combines with every order; --text and one of --like… together are
-    a hybrid search, which ranks high what is high in either. --at goes with --where, --sort, --random and --count."""
+    a hybrid search, which ranks high what is high in either. --at goes with --where, --view, --sort,
+    --random and --count."""
     from refinery.search import SearchRequest, vector_of
     from refinery.search import search as find
 
     session = start(ctx, as_json)
     likes = (like, like_text, like_file, like_vector)
-    _check_orders(sort, random, text, *likes, counting=count or group_by is not None)
+    counting = count or group_by is not None
+    _check_orders(sort, random, text, *likes, counting=counting)
+    order = as_sort_field(sort)
+    if view is not None:
+        saved = session.project.views.get(view, at)
+        where = saved.selects(session.project.fields, where).text
+        if not counting and all(given is None for given in (sort, random, text, *likes)):
+            text, order = saved.text, saved.sort
     if at is not None:
         _check_at(text, *likes, group_by)
-        _search_at(session, at, where, sort, random, limit, cursor, ids, count)
+        _search_at(session, at, where, order, random, limit, cursor, ids, count)
         return
     index = _index(session)
     project = session.project
@@ -115,7 +131,7 @@ def search(
         vector=vector,
         space=space,
         exact=exact,
-        sort=_sort(sort),
+        sort=order,
         seed=random,
         limit=limit,
         cursor=cursor,
@@ -175,7 +191,7 @@ def _search_at(
         document = {"count": n, "filter": checked.text if checked else None, "as_of": as_of}
         session.out.show(document, lambda: [f"{n:,}"])
         return
-    result = then.search(where, sort=_sort(sort), seed=random, limit=limit, cursor=cursor)
+    result = then.search(where, sort=sort, seed=random, limit=limit, cursor=cursor)
     _show(session, result, ids, as_of=as_of)
 
 
@@ -259,7 +275,8 @@ def _row(vectors: Any) -> tuple[float, ...]:
     return tuple(float(value) for value in vectors[0])
 
 
-def _sort(text: str | None) -> str | None:
+def as_sort_field(text: str | None) -> str | None:
+    """`FIELD[:desc]` as searches and views say it: the field, with a leading - for descending. InputError otherwise."""
     if text is None:
         return None
     field, _, direction = text.partition(":")

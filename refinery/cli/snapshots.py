@@ -1,8 +1,9 @@
-"""Commands about snapshots: create, ls, show, diff, verify."""
+"""Commands about snapshots: create, ls, show, diff, verify, card."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,6 +89,26 @@ def verify(ctx: typer.Context, ref: Ref, as_json: Json = False) -> None:
     session.out.show(document, lambda: _verify_lines(document))
     if findings:
         raise typer.Exit(CorruptionError.exit_code)
+
+
+@app.command()
+def card(
+    ctx: typer.Context,
+    ref: Ref,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="DIR", help="Write README.md and its pictures here; else only print it."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The dataset card of a snapshot, in Markdown: what it is, from what, what is in it, and what was left out and why."""
+    session = start(ctx, as_json)
+    found = session.project.card(ref)
+    files = [] if to is None else [str(path) for path in found.write(to)]
+    document = {"ref": found.figures.snapshot.ref, "files": files, "markdown": found.markdown()}
+    session.out.show(document, lambda: files or found.markdown().splitlines())
 
 
 def _document(snapshot: Snapshot) -> dict[str, Any]:
