@@ -21,8 +21,14 @@ class Recent(Generic[T]):
     def get(self, name: str, read: Callable[[], T]) -> T:
         """The value of this name, from `read` when it is not here. Two threads may both read it."""
         value = self._values.get(name)
-        if value is None:
-            value = read()
+        return self.put(name, read() if value is None else value)
+
+    def peek(self, name: str) -> T | None:
+        """The value of this name when it is here."""
+        return self._values.get(name)
+
+    def put(self, name: str, value: T) -> T:
+        """Remember a value, as the one used last."""
         with self._lock:
             self._take(name)
             self._values[name] = value

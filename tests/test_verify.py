@@ -20,7 +20,7 @@ from refinery.ledger import Actor, ActorKind
 from refinery.locks import Locks
 from refinery.project import Refinery
 from refinery.sources import open_source
-from refinery.states import tree
+from refinery.states import writing
 from tests.projects import copy_pictures
 
 ANA = Actor(ActorKind.PERSON, "ana")
@@ -39,7 +39,7 @@ def folder(corpus: CorpusReport, tmp_path_factory: pytest.TempPathFactory) -> Pa
     source = open_source(copy_pictures(corpus, home / "pictures"), name="pictures", kind="folder")
     ingest(project.store, project.fields, source, batch_size=50, max_bytes=1 << 30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "LEAF_ROWS", 2)
+        patch.setattr(writing, "LEAF_ROWS", 2)
         from assets.run import run
 
         run(project)
@@ -53,7 +53,7 @@ def folder(corpus: CorpusReport, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Refinery:
-    monkeypatch.setattr(tree, "LEAF_ROWS", 2)
+    monkeypatch.setattr(writing, "LEAF_ROWS", 2)
     return Refinery.open(folder)
 
 

@@ -1,60 +1,42 @@
-"""Verdict states and snapshot manifests in the object store: a content-addressed hash trie of small Parquet leaves.
+"""Verdict states and snapshot manifests in the object store: hash tries of small leaves, kept in packs.
 
 A leaf holds at most LEAF_ROWS rows whose ids share a prefix; more rows become an inner node of up to 16 children, one
-per next hex digit. Every node is named by the Merkle digest of the rows below it (see `merkle`), is written once, and is
-shared by all states and snapshots that hold the same rows. An update rewrites the path to what changed and nothing else.
+per next hex digit. Every set is named by the Merkle digest of its rows (see `merkle`), is written once, and is shared by
+all states and snapshots that hold the same rows. An update writes the way to what changed anew, as one object (see `packs`),
+and nothing else.
 """
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Collection, Container, Iterator
-from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from refinery.digests import canonical_json
-from refinery.errors import CorruptionError, RefineryError
-from refinery.recent import Recent
+from refinery.errors import RefineryError
+from refinery.states.former import UNREADABLE, FormerTrees
+from refinery.states.ids import ID_BYTES, find, sorted_ids, words
 from refinery.states.merkle import EMPTY, join_nibbles, set_digest
+from refinery.states.packs import LEAF, NODE, NOTHING, Pack, Refs, with_ids
+from refinery.states.reading import (
+    EMPTY_NODE,
+    Node,
+    Reader,
+    TreeIO,
+    nothing,
+    pack_key,
+    root_key,
+    row_places,
+)
 from refinery.states.rows import row_digests, rows_table, sorted_rows
+from refinery.states.sources import Held
+from refinery.states.writing import Writer
 from refinery.store import ObjectStore
-from refinery.store.bulk import each
 
-LEAF_ROWS = 2048
-LEAF_FORMAT = "refinery.leaf/1"
-_RECENT_ROWS = 300_000
-"""How many rows are remembered, of the leaves read last: an update reads what was just looked up."""
-NODE_FORMAT = "refinery.node/1"
-_UNREADABLE = (RefineryError, OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
+__all__ = ["EMPTY_NODE", "Node", "StateTrees", "TreeIO"]
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A set of rows by name: its Merkle digest (hex), how many rows, and how many hex digits its ids are known to share."""
-
-    digest: str
-    count: int
-    depth: int = 0
-
-    @property
-    def is_leaf(self) -> bool:
-        return self.count <= LEAF_ROWS
-
-
-@dataclass(slots=True)
-class TreeIO:
-    """How many nodes an operation read and wrote."""
-
-    read: int = 0
-    written: int = 0
-
-
-EMPTY_NODE = Node(EMPTY.hex(), 0)
+_AT_ONCE = 131_072
+"""Rows of a table when all rows are read."""
 
 
 class StateTrees:
@@ -63,86 +45,93 @@ class StateTrees:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self.io = TreeIO()
-        self._unwritten: list[tuple[Node, pa.Table]] = []
-        self._recent: Recent[pa.Table] = Recent(_RECENT_ROWS, len)
+        self._reader = Reader(store, self.io)
+        self._writer = Writer(store, self._reader, self.io)
+        self._former = FormerTrees(store)
 
-    def build(self, rows: pa.Table) -> Node:
-        """The tree of exactly these rows (any order, distinct ids)."""
-        root = self._write(sorted_rows([rows]), 0)
-        self._write_leaves()
-        return root
+    def build(self, rows: pa.Table, like: Node = EMPTY_NODE) -> Node:
+        """The tree of exactly these rows (any order, distinct ids). What it has in common with `like` is not written again."""
+        try:
+            shared = nothing() if self._is_former(like) else self._begin(like)[0]
+        except RefineryError:  # what cannot be read cannot be shared
+            shared = nothing()
+        return self._writer.build(sorted_rows([rows]), shared)
 
     def apply(self, root: Node, upserts: pa.Table, deletes: Collection[str] = ()) -> Node:
         """`root` with rows replaced or added, and ids removed."""
-        changed = sorted_rows([upserts])
-        after = self._apply(root, changed, sorted(deletes))
-        self._write_leaves()
-        return after
+        if root.count == 0:
+            return self.build(upserts)
+        if self._is_former(root):
+            gone = {*upserts["sample_id"].to_pylist(), *deletes}
+            rows = self._former.rows(root)
+            kept = rows.filter(pa.array([i not in gone for i in rows["sample_id"].to_pylist()], pa.bool_()))
+            return self.build(pa.concat_tables([kept, upserts]))
+        if not len(upserts) and not deletes:
+            return root
+        refs, name = self._begin(root)
+        return self._writer.apply(refs, name, sorted_rows([upserts]), sorted_ids(deletes))
 
     def lookup(self, root: Node, sample_ids: Collection[str]) -> pa.Table:
-        """The rows of those ids that are in the tree."""
-        places: list[tuple[Node, list[str]]] = []
-        level = [(root, sorted(set(sample_ids)))]
-        while level:
-            level = [(node, ids) for node, ids in level if ids and node.count]
-            places += [place for place in level if place[0].is_leaf]
-            inner = [place for place in level if not place[0].is_leaf]
-            level = [
-                (child, [i for i in ids if i[node.depth] == digit])
-                for (node, ids), children in zip(inner, self._children_of([n for n, _ in inner]), strict=True)
-                for digit, child in zip("0123456789abcdef", children, strict=True)
-                if child is not None
-            ]
-        leaves = self._read_leaves([node for node, _ in places])
-        return sorted_rows(
-            [
-                rows.filter(pc.is_in(rows["sample_id"], pa.array(ids, pa.string())))
-                for rows, (_, ids) in zip(leaves, places, strict=True)
-            ]
-        )
+        """The rows of those ids that are in the tree, in order of sample id."""
+        ids = sorted_ids(sample_ids)
+        if not root.count or not len(ids):
+            return rows_table()
+        return self._reader.lookup(self._begin(root)[0], ids)
 
     def way(self, root: Node, sample_id: str) -> tuple[list[tuple[Node, list[Node | None]]], pa.Table]:
         """The nodes from the root down to where `sample_id` belongs, each with its 16 children, and the rows of the leaf
         there (none when there is no leaf). Reads nothing else."""
+        ids = sorted_ids([sample_id])
         passed: list[tuple[Node, list[Node | None]]] = []
-        node: Node | None = root
-        while node is not None and not node.is_leaf:
-            children = self._children(node)
-            passed.append((node, children))
-            node = children[int(sample_id[node.depth], 16)]
-        return passed, rows_table() if node is None else self._read_leaf(node)
+        if not root.count or not len(ids):
+            return passed, rows_table()
+        levels = self._reader.descend(self._begin(root)[0], ids)
+        for depth, level in enumerate(levels[:-1]):
+            children = [_node(c, depth + 1) if c["kind"] != NOTHING else None for c in level.children[0]]
+            passed.append((_node(level.refs[0], depth), children))
+        end = levels[-1].refs
+        if end[0]["kind"] != LEAF:
+            return passed, rows_table()
+        return passed, next(self._reader.tables(end, _AT_ONCE))
 
     def leaves(self, root: Node) -> Iterator[pa.Table]:
-        """All rows in order of sample id, leaf by leaf."""
-        level = [root] if root.count else []
-        while inner := [node for node in level if not node.is_leaf]:
-            below = dict(zip(inner, self._children_of(inner), strict=True))
-            level = [n for node in level for n in below.get(node, [node]) if n is not None]
-        yield from self._read_leaves(level)
+        """All rows in order of sample id, in tables of many leaves."""
+        if root.count:
+            yield from self._reader.tables(self._reader.leaves(self._begin(root)[0])[0], _AT_ONCE)
 
     def rows(self, root: Node) -> pa.Table:
         """All rows as one table in order of sample id."""
-        return sorted_rows(list(self.leaves(root)))
+        return pa.concat_tables([rows_table(), *self.leaves(root)])
 
     def diff(self, old: Node, new: Node) -> tuple[pa.Table, pa.Table]:
         """The rows of `old` that are not in `new` as they are, and the other way round. Equal subtrees are not read."""
-        gone: list[pa.Table] = []
-        came: list[pa.Table] = []
-        self._diff(old, new, gone, came)
-        return sorted_rows(gone), sorted_rows(came)
+        if old.digest == new.digest:
+            return rows_table(), rows_table()
+        sides = self._reader.differing(self._begin(old)[0], self._begin(new)[0])
+        keys = [self._reader.keys(leaves) for leaves in sides]
+        orders = [np.argsort(words(some), kind="stable") for some in keys]
+        ordered = [some[order] for some, order in zip(keys, orders, strict=True)]
+        found = []
+        for mine in (0, 1):
+            chosen = orders[mine][~find(ordered[1 - mine], ordered[mine])[1]]
+            packs, places = row_places(sides[mine])
+            rows = self._reader.rows(packs[chosen], places[chosen])
+            found.append(with_ids(keys[mine][chosen, :ID_BYTES], rows))
+        return found[0], found[1]
 
     def keys(self, root: Node) -> Iterator[str]:
-        """The keys of all objects of a tree. Reads its nodes, and no leaf."""
-        if root.is_leaf:
-            yield from [_leaf_key(root)] if root.count else []
+        """The keys of all objects of a tree. Reads where it begins, and no row."""
+        if not root.count:
             return
-        yield _node_key(root)
-        for child in self._children(root):
-            if child is not None:
-                yield from self.keys(child)
+        if self._is_former(root):
+            yield from self._former.keys(root)
+            return
+        _, name = self._begin(root)
+        yield root_key(root)
+        yield from (pack_key(pack) for pack, _, _ in self._reader.links(name))
 
     def verify(self, root: Node, damaged: Container[str] = ()) -> Iterator[str]:
-        """Recompute every digest from the rows; yields a sentence for each node that is missing or not what its name says.
+        """Recompute every digest from the rows; yields a sentence for whatever is missing or not what its name says.
 
         `damaged` are keys of objects whose bytes are known to be bad: they are named and not read.
         """
@@ -150,154 +139,92 @@ class StateTrees:
             if root.digest != EMPTY.hex():
                 yield f"The empty set has digest {EMPTY.hex()}, not {root.digest}."
             return
-        key = _leaf_key(root) if root.is_leaf else _node_key(root)
-        if key in damaged:
-            yield f"{key} is damaged."
+        if self._is_former(root):
+            yield from self._former.verify(root, damaged)
+            return
+        fresh = StateTrees(self._store)  # what was read before may have been damaged since
+        yield from fresh._verify(root, damaged)
+
+    def _verify(self, root: Node, damaged: Container[str]) -> Iterator[str]:
+        if root_key(root) in damaged:
+            yield f"{root_key(root)} is damaged."
             return
         try:
-            if root.is_leaf:
-                rows = self._load_leaf(root)
-                if rows.num_rows != root.count or _digest(rows) != root.digest:
-                    yield f"Leaf {key} does not hold the rows that its name says."
-                return
-            children = self._children(root)
-            joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])
-        except _UNREADABLE as error:
-            yield f"{key} cannot be read: {error}"
+            refs, name = self._begin(root)
+            known = {pack for pack, _, _ in self._reader.links(name) if pack_key(pack) not in damaged}
+            bad = [pack_key(pack) for pack, _, _ in self._reader.links(name) if pack not in known]
+        except UNREADABLE as error:
+            yield f"{root_key(root)}: {error}"
             return
-        if joined.hex() != root.digest or sum(c.count for c in children if c) != root.count:
-            yield f"Node {key} does not join to the digest that its name says."
-        for child in children:
-            if child is not None:
-                yield from self.verify(child, damaged)
+        yield from (f"{key} is damaged." for key in bad)
+        told: set[str] = set()
+        while len(refs):
+            chosen = np.array([self._reader.name(n) in known for n in refs["pack"].tolist()], np.bool_)
+            refs = refs[chosen & (refs["kind"] != NOTHING)]
+            below: list[Refs] = [refs[:0]]
+            for number in np.unique(refs["pack"]).tolist():
+                mine, key = refs[refs["pack"] == number], pack_key(self._reader.name(number))
+                try:
+                    yield from _wrong_leaves(self._reader, mine[mine["kind"] == LEAF], key)
+                    children = self._reader.nodes(inner := mine[mine["kind"] == NODE])
+                except UNREADABLE as error:
+                    if key not in told:
+                        yield f"{key} cannot be read: {error}"
+                    told.add(key)
+                    continue
+                yield from _wrong_nodes(inner, children, key)
+                below.append(children.reshape(-1))
+            refs = np.concatenate(below)
 
-    def _apply(self, node: Node, upserts: pa.Table, deletes: list[str]) -> Node:
-        if upserts.num_rows == 0 and not deletes:
-            return node
-        if node.is_leaf:
-            kept = _without(self._read_leaf(node), [*upserts["sample_id"].to_pylist(), *deletes])
-            return self._write(sorted_rows([kept, upserts]), node.depth)
-        children = self._children(node)
-        digits = [i[node.depth] for i in upserts["sample_id"].to_pylist()]
-        changed: list[Node | None] = []
-        for value, digit in enumerate("0123456789abcdef"):
-            child = children[value] or Node(EMPTY_NODE.digest, 0, node.depth + 1)
-            mine = upserts.filter(pa.array([d == digit for d in digits], pa.bool_()))
-            after = self._apply(child, mine, [i for i in deletes if i[node.depth] == digit])
-            changed.append(after if after.count else None)
-        count = sum(c.count for c in changed if c)
-        if count <= LEAF_ROWS:
-            self._write_leaves()
-            return self._write(sorted_rows([t for c in changed if c for t in self.leaves(c)]), node.depth)
-        return self._write_node(changed, node.depth)
+    def _begin(self, root: Node) -> tuple[Refs, str]:
+        """Where a tree begins, (1,), and the pack that it was written with. A former one is put into a pack in memory.
 
-    def _write(self, rows: pa.Table, depth: int) -> Node:
-        if rows.num_rows <= LEAF_ROWS:
-            return self._write_leaf(rows, depth)
-        digits = pc.utf8_slice_codeunits(rows["sample_id"], depth, depth + 1)
-        children: list[Node | None] = []
-        for digit in "0123456789abcdef":
-            part = rows.filter(pc.equal(digits, digit))
-            children.append(self._write(part, depth + 1) if part.num_rows else None)
-        return self._write_node(children, depth)
+        InputError(kind="no_such_object") when nobody wrote it.
+        """
+        if not root.count:
+            return nothing(), ""
+        if not self._is_former(root):
+            found = self._reader.locate(root)
+            if found is None:
+                self._store.get(root_key(root))
+                return self._begin(root)
+            return found
+        name = f"former-{root.digest}"
+        if not self._reader.holds(name):
+            data = pa.py_buffer(self._writer.in_memory(self._former.rows(root)))
+            self._reader.hold(name, Pack(pack_key(name), Held(pack_key(name), data)))
+        return self._reader.first(root, name), name
 
-    def _write_leaf(self, rows: pa.Table, depth: int) -> Node:
-        node = Node(_digest(rows), rows.num_rows, depth)
-        if node.count:
-            self._unwritten.append((node, rows))
-        return node
-
-    def _write_leaves(self) -> None:
-        """Write the leaves that are due: a root is handed out when all below it is stored."""
-
-        def write(due: tuple[Node, pa.Table]) -> bool:
-            key = _leaf_key(due[0])
-            return not self._store.exists(key) and self._store.put_if_absent(key, _leaf_bytes(due[1]))
-
-        due, self._unwritten = self._unwritten, []
-        self.io.written += sum(each(self._store, write, due))
-
-    def _write_node(self, children: list[Node | None], depth: int) -> Node:
-        joined = join_nibbles([bytes.fromhex(c.digest) if c else None for c in children])
-        node = Node(joined.hex(), sum(c.count for c in children if c), depth)
-        body: dict[str, Any] = {
-            "format": NODE_FORMAT,
-            "depth": depth,
-            "children": [{"digest": c.digest, "count": c.count} if c else None for c in children],
-        }
-        if self._store.put_if_absent(_node_key(node), canonical_json(body)):
-            self.io.written += 1
-        return node
-
-    def _children_of(self, nodes: list[Node]) -> Iterator[list[Node | None]]:
-        return each(self._store, self._children, nodes)
-
-    def _read_leaves(self, nodes: list[Node]) -> Iterator[pa.Table]:
-        return each(self._store, self._read_leaf, nodes)
-
-    def _children(self, node: Node) -> list[Node | None]:
-        self.io.read += 1
-        body = json.loads(self._store.get(_node_key(node)))
-        if body.get("format") != NODE_FORMAT:
-            raise CorruptionError(
-                f"{_node_key(node)} has format {body.get('format')!r}; this version reads {NODE_FORMAT}.",
-                kind="unknown_format",
-            )
-        return [Node(c["digest"], c["count"], node.depth + 1) if c else None for c in body["children"]]
-
-    def _read_leaf(self, node: Node) -> pa.Table:
-        if node.count == 0:
-            return rows_table()
-        return self._recent.get(node.digest, lambda: self._load_leaf(node))
-
-    def _load_leaf(self, node: Node) -> pa.Table:
-        """The rows of a leaf as they are stored now."""
-        self.io.read += 1
-        return _leaf_rows(self._store.get(_leaf_key(node)), _leaf_key(node))
-
-    def _diff(self, old: Node, new: Node, gone: list[pa.Table], came: list[pa.Table]) -> None:
-        if old.digest == new.digest:
-            return
-        if old.is_leaf or new.is_leaf:
-            before, after = self.rows(old), self.rows(new)
-            keys = dict(zip(before["sample_id"].to_pylist(), row_digests(before), strict=True))
-            new_keys = dict(zip(after["sample_id"].to_pylist(), row_digests(after), strict=True))
-            gone.append(before.filter(pa.array([new_keys.get(i) != d for i, d in keys.items()], pa.bool_())))
-            came.append(after.filter(pa.array([keys.get(i) != d for i, d in new_keys.items()], pa.bool_())))
-            return
-        for left, right in zip(self._children(old), self._children(new), strict=True):
-            self._diff(left or EMPTY_NODE, right or EMPTY_NODE, gone, came)
+    def _is_former(self, root: Node) -> bool:
+        """Whether a tree is kept as trees were before packs, and only so."""
+        if not root.count or self._reader.holds(f"former-{root.digest}"):
+            return bool(root.count)
+        return not self._store.exists(root_key(root)) and self._former.has(root)
 
 
-def _digest(rows: pa.Table) -> str:
-    ids = [bytes.fromhex(i) for i in rows["sample_id"].to_pylist()]
-    return set_digest(ids, row_digests(rows)).hex()
+def _node(ref: np.void, depth: int) -> Node:
+    return Node(ref["digest"].tobytes().hex(), int(ref["count"]), depth)
 
 
-def _without(rows: pa.Table, ids: list[str]) -> pa.Table:
-    return rows.filter(pc.invert(pc.is_in(rows["sample_id"], pa.array(ids, pa.string()))))
+def _wrong_leaves(reader: Reader, leaves: Refs, key: str) -> Iterator[str]:
+    """A sentence for each leaf that does not hold the rows that its digest says."""
+    start = 0
+    for table in reader.tables(leaves, _AT_ONCE):
+        ids = [bytes.fromhex(i) for i in table["sample_id"].to_pylist()]
+        rows, at = row_digests(table), 0
+        while at < len(ids):
+            leaf = leaves[start]
+            stop = at + int(leaf["count"])
+            if sorted(set(ids[at:stop])) != ids[at:stop]:
+                yield f"{key}: rows {leaf['at']}–{leaf['at'] + leaf['count']} are not in order of sample id."
+            elif set_digest(ids[at:stop], rows[at:stop]) != leaf["digest"].tobytes():
+                yield f"{key}: rows {leaf['at']}–{leaf['at'] + leaf['count']} are not those that their digest says."
+            at, start = stop, start + 1
 
 
-def _leaf_bytes(rows: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    tagged = rows.replace_schema_metadata({"format": LEAF_FORMAT})
-    pq.write_table(tagged, sink, compression="zstd", store_schema=True)
-    return sink.getvalue()
-
-
-def _leaf_rows(data: bytes, key: str) -> pa.Table:
-    table = pq.read_table(pa.BufferReader(data))
-    found = (table.schema.metadata or {}).get(b"format", b"").decode()
-    if found != LEAF_FORMAT:
-        raise CorruptionError(
-            f"{key} has format {found!r}; this version reads {LEAF_FORMAT}.", kind="unknown_format"
-        )
-    return table.replace_schema_metadata(None)
-
-
-def _leaf_key(node: Node) -> str:
-    return f"states/leaves/{node.digest[:2]}/{node.digest}.parquet"
-
-
-def _node_key(node: Node) -> str:
-    return f"states/nodes/{node.digest}-{node.depth}.json"
+def _wrong_nodes(refs: Refs, children: Refs, key: str) -> Iterator[str]:
+    """A sentence for each inner node whose children do not join to its digest."""
+    for ref, some in zip(refs, children, strict=True):
+        joined = join_nibbles([c["digest"].tobytes() if c["kind"] != NOTHING else None for c in some])
+        if joined != ref["digest"].tobytes():
+            yield f"{key}: node {ref['at']} does not join to the digest that it has."

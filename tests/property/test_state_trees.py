@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refinery.digests import canonical_json, digest
-from refinery.states import tree
+from refinery.states import writing
 from refinery.states.rows import row_lines, rows_table
 from refinery.states.tree import EMPTY_NODE, StateTrees
 from refinery.store.local import LocalStore
@@ -35,7 +35,7 @@ def row(number: int, verdict: str = "gold") -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "LEAF_ROWS", 4)
+    monkeypatch.setattr(writing, "LEAF_ROWS", 4)
 
 
 histories = st.lists(
@@ -77,7 +77,7 @@ def test_what_was_damaged_after_it_was_read_is_found(store: LocalStore) -> None:
     trees = StateTrees(store)
     root = trees.build(rows_table(row(n) for n in range(9)))
     assert trees.rows(root).num_rows == 9
-    for info in list(store.list("states/leaves/")):
+    for info in list(store.list("states/packs/")):
         store.delete(info.key)
         break
     assert len(list(trees.verify(root))) == 1
@@ -134,11 +134,12 @@ def test_a_lookup_reads_only_the_path_to_the_sample(tmp_path: Path) -> None:
 def test_a_flipped_byte_in_a_leaf_is_found_and_named(tmp_path: Path) -> None:
     trees = StateTrees(LocalStore(tmp_path))
     root = trees.build(rows_table(row(n) for n in range(30)))
-    leaf = sorted(tmp_path.glob("states/leaves/*/*.parquet"))[0]
-    other = rows_table([row(1000)])
-    leaf.write_bytes(tree._leaf_bytes(other))
+    [pack] = tmp_path.glob("states/packs/*")
+    data = pack.read_bytes()
+    at = data.rindex(b"jpeg")
+    pack.write_bytes(data[:at] + b"jpeh" + data[at + 4 :])
     findings = list(trees.verify(root))
-    assert any(leaf.name in finding for finding in findings)
+    assert any(pack.name in finding for finding in findings)
 
 
 def test_the_empty_tree_has_no_rows(tmp_path: Path) -> None:
