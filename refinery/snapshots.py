@@ -158,13 +158,17 @@ class Snapshots:
         return self._trees.rows(snapshot.node)
 
     def memberships(
-        self, sample_ids: list[str] | None = None, *, upto: int | None = None
+        self, sample_ids: list[str] | None = None, *, upto: int | None = None, before: str | None = None
     ) -> dict[str, list[str]]:
         """For each sample the snapshots it is in, as `name@version`, and as `name` when it is in the newest one.
 
-        `upto`: only of snapshots frozen at a ledger offset up to this one (None: of all).
+        `upto`: only of snapshots frozen at a ledger offset up to this one (None: of all); `before`: at an earlier time.
         """
-        snapshots = [s for s in self.all() if upto is None or s.ledger_offset <= upto]
+        snapshots = [
+            s
+            for s in self.all()
+            if (upto is None or s.ledger_offset <= upto) and (before is None or s.created_at < before)
+        ]
         newest = {s.name: s.version for s in snapshots}
         found: dict[str, list[str]] = {}
         for snapshot in snapshots:
