@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 from refinery.batches import Batches
 from refinery.blobs import blob_key, read_blob
 from refinery.digests import canonical_json, digest
-from refinery.documents import Steps, state_rows
+from refinery.documents import state_rows
 from refinery.errors import ConfigError, ConflictError, CorruptionError
 from refinery.fact_rows import read_facts
 from refinery.facts import FactStore, encode
 from refinery.fields import Fields
 from refinery.filter import parse
 from refinery.gates.members import recorded_step
+from refinery.inputs import Steps
 from refinery.ledger import Ledger, segment_key
 from refinery.locks import Lock, Locks
 from refinery.near_duplicates import update_clusters
