@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refinery.config import LanceSettings, LocalStoreSettings, Settings
+from refinery.config import LanceSettings, LocalStoreSettings, S3StoreSettings, Settings
 from refinery.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -22,6 +22,16 @@ def open_store(settings: Settings, project: Path, s3: Any = None) -> ObjectStore
     from refinery.store.s3 import S3Store
 
     return S3Store(settings.store, client=s3)
+
+
+def store_at(place: str, endpoint: str | None = None) -> ObjectStore:
+    """The object store at a folder or at `s3://bucket/prefix`, whose service is at `endpoint` when it is not AWS."""
+    if not place.startswith("s3://"):
+        return LocalStore(Path(place))
+    from refinery.store.s3 import S3Store
+
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    return S3Store(S3StoreSettings(bucket=bucket, prefix=prefix.strip("/"), endpoint=endpoint))
 
 
 def open_index(settings: Settings, project: Path, fields: Fields) -> SampleIndex:

@@ -232,8 +232,8 @@ class Exporter:
         self, snapshot: Snapshot, recipe: datago.Recipe
     ) -> dict[str, tuple[str, ShardRecord]]:
         """The finished shards of the parent version under the same recipe, by their inputs."""
-        if snapshot.parent is None:
-            return {}
+        if snapshot.parent is None or snapshot.parent not in self._snapshots.refs():
+            return {}  # a store into which this snapshot alone was rebuilt has no parent
         prefix = export_prefix(self._snapshots.get(snapshot.parent), recipe)
         names = [
             i.key.rsplit("/", 1)[1].removesuffix(".json") for i in self._store.list(f"{prefix}/records/")

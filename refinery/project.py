@@ -25,7 +25,6 @@ from refinery.fields import Field, Fields, FieldType, check_attribute
 from refinery.inputs import Steps
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, Selection, flag_event, tag_event
 from refinery.ledger.selection import select
-from refinery.locks import Locks
 from refinery.policy import DEFAULT_POLICY, Policy, load_policy
 from refinery.projection import ProjectionReport, Projector
 from refinery.replay import Replayer, ReplayReport
@@ -63,7 +62,7 @@ class Refinery:
         self.batches = Batches(self.store)
         self.samples = Samples(self.store, self.batches)
         self.facts = FactStore(self.store)
-        self.snapshots = Snapshots(self.store)
+        self.snapshots = Snapshots(self.store, self.ledger)
         self.exporter = Exporter(self.store, self.snapshots)
 
     @classmethod
@@ -322,7 +321,7 @@ class Refinery:
         if text:
             rows = rows.filter(pc.is_in(rows["sample_id"], self._selected(text)))
         steps = {n: {"key": s.key, **s.to_json()} for n, s in self.steps.by_name().items()}
-        frozen = self.snapshots.freeze(
+        return self.snapshots.freeze(
             name,
             rows,
             filter_text=text,
@@ -332,8 +331,6 @@ class Refinery:
             steps=steps,
             fields=[[f.name, f.type.value] for f in self.fields.attributes],
         )
-        Locks(self.store).write(frozen[0], self.ledger)
-        return frozen
 
     def _selected(self, text: str) -> Any:
         import pyarrow as pa

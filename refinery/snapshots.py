@@ -15,6 +15,7 @@ import pyarrow as pa
 from refinery.blobs import blob_key
 from refinery.digests import canonical_json, digest
 from refinery.errors import CorruptionError, InputError, RefineryError, did_you_mean
+from refinery.ledger import Ledger
 from refinery.locks import Locks
 from refinery.states.tree import Node, StateTrees
 from refinery.store import ObjectStore
@@ -71,8 +72,10 @@ class Snapshot:
 class Snapshots:
     """The snapshots of one store."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, ledger: Ledger | None = None) -> None:
+        """`ledger` is that of the store, when somebody has read it already."""
         self._store = store
+        self._ledger = ledger or Ledger(store)
         self._trees = StateTrees(store)
         self._locks = Locks(store)
         self._read: dict[str, Snapshot] = {}
@@ -119,8 +122,8 @@ class Snapshots:
         steps: dict[str, dict[str, Any]],
         fields: list[list[str]],
     ) -> tuple[Snapshot, bool]:
-        """Freeze rows as the next version of `name`. (snapshot, True) when it is new; (the newest one, False) when that
-        already holds exactly these rows."""
+        """Freeze rows as the next version of `name`, and lock what it rests on. (snapshot, True) when it is new; (the newest
+        one, False) when that already holds exactly these rows."""
         if not _NAME.match(name):
             raise InputError(
                 f"{name!r} cannot name a dataset: lower-case letters, digits, - and _ only, at most 64.",
@@ -130,6 +133,7 @@ class Snapshots:
         while True:
             parent = self.latest(name)
             if parent is not None and parent.root == node.digest:
+                self._locks.write(parent, self._ledger)  # unless it is: whoever froze it may have been killed
                 return parent, False
             snapshot = Snapshot(
                 name=name,
@@ -146,6 +150,7 @@ class Snapshots:
                 fields=fields,
             )
             if self._store.put_if_absent(_key(name, snapshot.version), canonical_json(snapshot.to_json())):
+                self._locks.write(snapshot, self._ledger)
                 return snapshot, True
 
     def rows(self, snapshot: Snapshot) -> pa.Table:
@@ -153,13 +158,17 @@ class Snapshots:
         return self._trees.rows(snapshot.node)
 
     def memberships(
-        self, sample_ids: list[str] | None = None, *, upto: int | None = None
+        self, sample_ids: list[str] | None = None, *, upto: int | None = None, before: str | None = None
     ) -> dict[str, list[str]]:
         """For each sample the snapshots it is in, as `name@version`, and as `name` when it is in the newest one.
 
-        `upto`: only of snapshots frozen at a ledger offset up to this one (None: of all).
+        `upto`: only of snapshots frozen at a ledger offset up to this one (None: of all); `before`: at an earlier time.
         """
-        snapshots = [s for s in self.all() if upto is None or s.ledger_offset <= upto]
+        snapshots = [
+            s
+            for s in self.all()
+            if (upto is None or s.ledger_offset <= upto) and (before is None or s.created_at < before)
+        ]
         newest = {s.name: s.version for s in snapshots}
         found: dict[str, list[str]] = {}
         for snapshot in snapshots:
@@ -181,7 +190,7 @@ class Snapshots:
         broken = False
         for finding in self._trees.verify(snapshot.node, damaged):
             broken = True
-            if not any(key in finding for key in damaged):
+            if damaged.isdisjoint(word.rstrip(".:,") for word in finding.split()):
                 yield finding
         if broken or not blobs:
             return

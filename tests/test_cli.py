@@ -129,6 +129,7 @@ def test_each_json_document_has_exactly_the_documented_members(
         "gate": ("gate", "train@1", "train@1", "--rules", str(rules)),
         "snapshot card": ("snapshot", "card", "train@1"),
         "snapshot verify": ("snapshot", "verify", "train@1"),
+        "snapshot rebuild": ("snapshot", "rebuild", "train@1", "--into", str(tmp_path / "elsewhere")),
         "snapshot prove": ("snapshot", "prove", "train@1", sample, "--output", str(tmp_path / "proof.json")),
         "snapshot check": ("snapshot", "check", str(tmp_path / "proof.json"), "--ref", "train@1"),
         "rebuild-index": ("rebuild-index",),

@@ -24,7 +24,7 @@ from refinery.states import writing
 from tests.projects import copy_pictures
 
 ANA = Actor(ActorKind.PERSON, "ana")
-FLIPS = 4
+FLIPS = 2
 RECIPES = (
     {"format": "mds", "side": 64},
     {"format": "parquet", "size": "bytes", "samples_per_shard": 3},
@@ -58,7 +58,7 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Refinery:
 
 
 def objects(project: Refinery) -> Iterator[str]:
-    """The keys of all that the snapshot and its exports rest on, but for facts and batches."""
+    """The keys of all that the snapshot and its exports rest on; near-duplicates follow from the other facts."""
     snapshot = project.snapshots.get("set@1")
     trees = tree.StateTrees(project.store)
     segments, _ = project.ledger.segment_at(snapshot.ledger_offset)
@@ -68,7 +68,8 @@ def objects(project: Refinery) -> Iterator[str]:
     yield from (
         f"facts/{n}/{s['key']}/step.json" for n, s in snapshot.steps.items() if n != "near_duplicates"
     )
-    yield from (info.key for info in project.store.list("exports/set@1/"))
+    for prefix in ("exports/set@1/", "batches/", "facts/inspect/", "facts/embed/"):
+        yield from (info.key for info in project.store.list(prefix) if not info.key.endswith("/step.json"))
     for row in project.snapshots.rows(snapshot).to_pylist():
         yield f"blobs/{row['sample_id'][:2]}/{row['sample_id'][2:4]}/{row['sample_id']}"
 
@@ -98,6 +99,9 @@ def test_a_whole_snapshot_has_no_findings(project: Refinery) -> None:
         "states.json",
         "states.parquet",
         "ledger.jsonl",
+        "batches.json",
+        "batches.parquet",
+        "facts.parquet",
         "exports.mds",
         "exports.parquet",
         "blobs",

@@ -26,6 +26,7 @@ from refinery.cli import (
     projects,
     proofs,
     propagate,
+    rebuild,
     search,
     show,
     snapshots,
@@ -65,6 +66,7 @@ snapshots.app.add_typer(proofs.app)
 app.add_typer(evals.app, name="evals", help="What evals of trained models said of samples.")
 app.add_typer(evals.feedback, name="feedback", help="What users of trained models said of samples.")
 app.add_typer(views.app, name="views", help="Saved queries: save, list, show.")
+snapshots.app.add_typer(rebuild.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
