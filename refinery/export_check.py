@@ -24,6 +24,7 @@ from refinery.export import (
     shard_findings,
 )
 from refinery.snapshots import Snapshot, Snapshots
+from refinery.states.rows import root_of
 from refinery.store import ObjectStore
 
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RefineryError)
@@ -42,6 +43,8 @@ class ExportCheck:
         ]
         try:
             rows = self._snapshots.rows(snapshot) if indexes else None
+            if rows is not None and root_of(rows) != snapshot.root:
+                rows = None
         except (RefineryError, OSError, ValueError, KeyError, pa.ArrowException):
             rows = None  # of damaged rows the snapshot's own check speaks
         for key in indexes:

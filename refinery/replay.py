@@ -146,7 +146,7 @@ class Replayer:
             before = self.trees.rows(old.node)
             node = self.trees.apply(old.node, changed := _changed(before, after))
         else:
-            node = self.trees.build(after)
+            node = self.trees.build(after, like=old.node)
             before, changed = self.trees.diff(old.node, node) if old.count else (rows_table(), after)
         counts: Counter[str] = Counter()
         held: Counter[str] = Counter()

@@ -129,7 +129,8 @@ class Snapshots:
                 f"{name!r} cannot name a dataset: lower-case letters, digits, - and _ only, at most 64.",
                 kind="bad_dataset_name",
             )
-        node = self._trees.build(rows)
+        parent = self.latest(name)
+        node = self._trees.build(rows, like=parent.node if parent else state)
         while True:
             parent = self.latest(name)
             if parent is not None and parent.root == node.digest:

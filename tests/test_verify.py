@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import re
@@ -10,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from refinery.corpus import CorpusReport
@@ -21,6 +19,7 @@ from refinery.locks import Locks
 from refinery.project import Refinery
 from refinery.sources import open_source
 from refinery.states import writing
+from refinery.states.tree import StateTrees
 from tests.projects import copy_pictures
 
 ANA = Actor(ActorKind.PERSON, "ana")
@@ -60,7 +59,7 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Refinery:
 def objects(project: Refinery) -> Iterator[str]:
     """The keys of all that the snapshot and its exports rest on; near-duplicates follow from the other facts."""
     snapshot = project.snapshots.get("set@1")
-    trees = tree.StateTrees(project.store)
+    trees = StateTrees(project.store)
     segments, _ = project.ledger.segment_at(snapshot.ledger_offset)
     yield from {*trees.keys(snapshot.node), *trees.keys(snapshot.state_node)}
     yield from (f"ledger/{n:020d}.jsonl" for n in range(1, segments + 1))
@@ -97,7 +96,7 @@ def test_a_whole_snapshot_has_no_findings(project: Refinery) -> None:
     kinds = {key.split("/")[0] + Path(key).suffix for key in objects(project)}
     assert kinds >= {
         "states.json",
-        "states.parquet",
+        "states.pack",
         "ledger.jsonl",
         "batches.json",
         "batches.parquet",
@@ -133,13 +132,11 @@ def test_a_missing_object_is_found_and_named(project: Refinery) -> None:
                 assert any(key in finding for finding in findings(project)), key
 
 
-def test_a_leaf_with_other_bytes_of_the_same_rows_is_found(project: Refinery) -> None:
+def test_a_pack_with_other_bytes_of_the_same_rows_is_found(project: Refinery) -> None:
     snapshot = project.snapshots.get("set@1")
-    trees = tree.StateTrees(project.store)
-    key = next(k for k in trees.keys(snapshot.node) if k.endswith(".parquet"))
-    sink = io.BytesIO()
-    pq.write_table(pq.read_table(io.BytesIO(project.store.get(key))), sink, compression="none")
-    with altered(project, key, sink.getvalue()):
+    trees = StateTrees(project.store)
+    key = next(k for k in trees.keys(snapshot.node) if k.endswith(".pack"))
+    with altered(project, key, project.store.get(key) + b"\0"):
         assert list(trees.verify(snapshot.node)) == []
         [finding] = findings(project)
         assert key in finding
@@ -149,9 +146,9 @@ def test_an_older_snapshot_without_a_lock_is_verified_by_its_root(project: Refin
     with altered(project, "snapshots/set/1.lock.json", None):
         assert findings(project) == []
         root = project.snapshots.get("set@1").node
-        leaf = next(k for k in tree.StateTrees(project.store).keys(root) if k.endswith(".parquet"))
-        with altered(project, leaf, b"PAR1"):
-            assert leaf in "".join(findings(project))
+        pack = next(k for k in StateTrees(project.store).keys(root) if k.endswith(".pack"))
+        with altered(project, pack, b"refinery.pack/1"):
+            assert pack in "".join(findings(project))
 
 
 def test_a_version_that_follows_takes_over_what_its_parent_locked(project: Refinery) -> None:
@@ -164,6 +161,6 @@ def test_a_version_that_follows_takes_over_what_its_parent_locked(project: Refin
     assert list(project.verify("set@2")) == findings(project) == []
     locks = [json.loads(project.store.get(f"snapshots/set/{n}.lock.json")) for n in (1, 2)]
     shared = locks[0]["objects"].keys() & locks[1]["objects"].keys()
-    assert {key.split("/")[1] for key in shared if key.startswith("states/")} >= {"leaves"}
+    assert {key.split("/")[1] for key in shared if key.startswith("states/")} >= {"packs"}
     assert locks[1]["ledger"]["segments"] > locks[0]["ledger"]["segments"]
     assert Locks(project.store).write(second, project.ledger) is False

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from refinery.digests import digest
+from refinery.states.merkle import set_digest
 
 ROW_SCHEMA = pa.schema(
     [
@@ -31,6 +32,12 @@ is_mask}] in order of name; reasons stand in the order of the policy's rules."""
 def row_digests(rows: pa.Table) -> list[bytes]:
     """The 32-byte digest of each row: BLAKE3 of its canonical JSON."""
     return [bytes.fromhex(digest(line)) for line in row_lines(rows)]
+
+
+def root_of(rows: pa.Table) -> str:
+    """The root (hex) of exactly these rows, which are in order of sample id."""
+    ids = [bytes.fromhex(i) for i in rows["sample_id"].to_pylist()]
+    return set_digest(ids, row_digests(rows)).hex()
 
 
 def row_lines(rows: pa.Table) -> list[bytes]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from refinery.digests import canonical_json, digest
 from refinery.states import writing
 from refinery.states.rows import row_lines, rows_table
-from refinery.states.tree import EMPTY_NODE, StateTrees
+from refinery.states.tree import EMPTY_NODE, Node, StateTrees
 from refinery.store.local import LocalStore
 from tests.synthetic import quick_folder
 
@@ -33,9 +33,18 @@ def row(number: int, verdict: str = "gold") -> dict[str, Any]:
     }
 
 
+class Hidden(LocalStore):
+    """A store whose objects do not lie on this disk, as far as one can see."""
+
+    def local_path(self, key: str) -> None:  # type: ignore[override]
+        return None
+
+
 @pytest.fixture(autouse=True)
-def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_leaves_and_few_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "LEAF_ROWS", 4)
+    monkeypatch.setattr(writing, "MOST_PACKS", 4)
+    monkeypatch.setattr(writing, "FEWEST_PACKS", 2)
 
 
 histories = st.lists(
@@ -83,13 +92,15 @@ def test_what_was_damaged_after_it_was_read_is_found(store: LocalStore) -> None:
     assert len(list(trees.verify(root))) == 1
 
 
-@given(histories)
+@pytest.mark.parametrize("kind", [LocalStore, Hidden])
+@given(history=histories)
 @settings(max_examples=60, deadline=None)
 def test_any_history_of_updates_ends_in_the_root_of_a_fresh_build(
-    history: list[tuple[dict[int, str], set[int]]],
+    kind: type[LocalStore], history: list[tuple[dict[int, str], set[int]]]
 ) -> None:
     with quick_folder() as folder:
-        trees = StateTrees(LocalStore(Path(folder)))
+        store = kind(Path(folder))
+        trees = StateTrees(store)
         root, model = EMPTY_NODE, {}
         for upserts, deletes in history:
             deletes = deletes - set(upserts)
@@ -101,10 +112,81 @@ def test_any_history_of_updates_ends_in_the_root_of_a_fresh_build(
             model.update(upserts)
             for number in deletes:
                 model.pop(number, None)
-        expected = rows_table(row(n, v) for n, v in model.items())
-        assert root.digest == trees.build(expected).digest
-        assert trees.rows(root).equals(expected)
+            expected = rows_table(row(n, v) for n, v in model.items())
+            afresh = StateTrees(store)
+            assert afresh.rows(root).equals(expected)
+            assert afresh.lookup(root, [digest(str(n).encode()) for n in range(0, 60, 7)]).equals(
+                rows_table(row(n, model[n]) for n in range(0, 60, 7) if n in model)
+            )
+            assert len(packs(afresh, root)) <= writing.MOST_PACKS
+        with quick_folder() as other:
+            assert (
+                root.digest
+                == StateTrees(LocalStore(Path(other))).build(expected if history else rows_table()).digest
+            )
         assert list(trees.verify(root)) == []
+
+
+def packs(trees: StateTrees, root: Node) -> list[str]:
+    return [key for key in trees.keys(root) if key.endswith(".pack")]
+
+
+@given(
+    st.dictionaries(st.integers(0, 60), st.sampled_from(["gold", "held"])),
+    st.dictionaries(st.integers(0, 60), st.sampled_from(["gold", "held"])),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_build_like_another_tree_is_the_build_and_writes_only_what_differs(
+    before: dict[int, str], after: dict[int, str]
+) -> None:
+    with quick_folder() as folder, quick_folder() as other:
+        trees, alone = StateTrees(LocalStore(Path(folder))), StateTrees(LocalStore(Path(other)))
+        like = trees.build(rows_table(row(n, v) for n, v in before.items()))
+        trees.io.written = 0
+        rows = rows_table(row(n, v) for n, v in after.items())
+        root = trees.build(rows, like)
+        assert root == alone.build(rows)
+        assert StateTrees(LocalStore(Path(folder))).rows(root).equals(rows)
+        assert list(trees.verify(root)) == []
+        assert trees.io.written <= alone.io.written
+        if before == after:
+            assert trees.io.written == 0
+
+
+def test_many_small_updates_leave_a_tree_in_few_packs(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    trees = StateTrees(store)
+    model = dict.fromkeys(range(200), "gold")
+    root = trees.build(rows_table(row(n) for n in model))
+    most = 0
+    for turn in range(100):
+        model[turn * 7 % 200] = "held"
+        root = trees.apply(root, rows_table([row(turn * 7 % 200, "held")]))
+        most = max(most, len(packs(trees, root)))
+    assert 2 < most <= writing.MOST_PACKS
+    assert StateTrees(store).rows(root).equals(rows_table(row(n, v) for n, v in model.items()))
+    assert list(trees.verify(root)) == []
+
+
+def test_an_update_writes_one_object_and_what_points_to_it(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    trees = StateTrees(store)
+    root = trees.build(rows_table(row(n) for n in range(300)))
+    before = {info.key for info in store.list("")}
+    trees.apply(root, rows_table(row(n, "held") for n in range(0, 300, 20)))
+    added = sorted({info.key for info in store.list("")} - before)
+    assert [key.split("/")[1] for key in added] == ["packs", "roots"]
+
+
+def test_a_pack_that_nobody_points_to_changes_nothing(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    root = StateTrees(store).build(rows_table(row(n) for n in range(30)))
+    after = StateTrees(store).apply(root, rows_table([row(3, "held")]))
+    store.delete(f"states/roots/{after.digest}.json")  # as when the writer died just before
+    again = StateTrees(store)
+    assert again.apply(root, rows_table([row(3, "held")])) == after
+    assert again.rows(after).equals(rows_table(row(n, "held" if n == 3 else "gold") for n in range(30)))
+    assert list(again.verify(after)) == []
 
 
 @given(
