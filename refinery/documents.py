@@ -62,15 +62,17 @@ class DocumentBuilder:
         """The documents of these samples (None: all that were ever seen), in order of sample id; read from truth."""
         return self.complete(self.inputs.read(sample_ids), view)
 
-    def complete(self, inputs: pa.Table, view: LedgerView) -> Described:
-        """The documents of inputs (see `refinery.inputs`), with their clusters and what stands in the ledger."""
+    def complete(self, inputs: pa.Table, view: LedgerView, clusters: pa.Table | None = None) -> Described:
+        """The documents of inputs (see `refinery.inputs`), with their clusters (None: read now) and what stands in the ledger."""
+        if clusters is None:
+            clusters = read_clusters(self._store, self._steps.near_duplicates)
         ids = inputs["sample_id"].combine_chunks() if inputs.num_rows else pa.array([], pa.string())
         rows = _rows_spoken_of(view, ids)
         attributes, columns = self._attributes(inputs, view, rows)
         columns |= {
             "flags": _lists(len(ids), {row: _kinds(view, i) for row, i in rows.items()}),
             "tags": _lists(len(ids), {row: view.tags(i) for row, i in rows.items()}),
-            "cluster": self._clusters(ids),
+            "cluster": _clusters_of(ids, clusters),
             "reasons": _lists(len(ids), {}),
             "datasets": _lists(len(ids), {}),
             **{
@@ -123,11 +125,6 @@ class DocumentBuilder:
         }
         return _replaced(inputs[ATTRIBUTES], told, [canonical_json(r).decode() for r in resolved]), columns
 
-    def _clusters(self, ids: pa.Array) -> pa.Array:
-        clusters = read_clusters(self._store, self._steps.near_duplicates)
-        places = pc.index_in(ids, value_set=clusters["sample_id"].combine_chunks())
-        return clusters["cluster"].take(places)
-
 
 def verdict_inputs(described: Described, view: LedgerView, policy: Policy) -> Inputs:
     """What `evaluate` needs, from documents and the ledger."""
@@ -158,6 +155,10 @@ def state_rows(described: Described, verdicts: Verdicts) -> pa.Table:
         "payloads": described.payloads,
     }
     return pa.table([columns[f.name] for f in ROW_SCHEMA], schema=ROW_SCHEMA)
+
+
+def _clusters_of(ids: pa.Array, clusters: pa.Table) -> pa.ChunkedArray:
+    return clusters["cluster"].take(pc.index_in(ids, value_set=clusters["sample_id"].combine_chunks()))
 
 
 def _rows_spoken_of(view: LedgerView, ids: pa.Array) -> dict[int, str]:

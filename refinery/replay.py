@@ -98,8 +98,9 @@ class Replayer:
     ) -> tuple[Described, Verdicts]:
         """Documents and verdicts of samples (None: all), which are widened to whole clusters first; nothing is written."""
         head, _ = read_head(self._store)
-        inputs = self._inputs_of(head, None if sample_ids is None else self._whole_clusters(set(sample_ids)))
-        described = self._builder.complete(inputs, view)
+        clusters = self._clusters()
+        wanted = None if sample_ids is None else set(sample_ids) | cluster_mates(clusters, sample_ids)
+        described = self._builder.complete(self._inputs_of(head, wanted), view, clusters)
         return described, evaluate(verdict_inputs(described, view, policy), policy)
 
     def _inputs_of(self, head: StateHead, wanted: set[str] | None) -> pa.Table:
@@ -134,10 +135,11 @@ class Replayer:
     def _step(self, old: StateHead, policy: Policy, full: bool) -> tuple[ReplayReport, StateHead]:
         view = self._ledger.view()
         now = self._now(old, policy.digest, view.moving_offset)
-        scope, inputs, now = self._inputs(old, now, view, full)
+        clusters = self._clusters()
+        scope, inputs, now = self._inputs(old, now, view, clusters, full)
         if scope == _AFFECTED and not len(inputs):
             return self._report(old, now, scope, 0, rows_table(), rows_table()), now
-        described = self._builder.complete(inputs, view)
+        described = self._builder.complete(inputs, view, clusters)
         after = state_rows(described, evaluate(verdict_inputs(described, view, policy), policy))
         if scope == _AFFECTED:
             before = self.trees.lookup(old.node, after["sample_id"].to_pylist())
@@ -159,7 +161,7 @@ class Replayer:
         return self._report(old, now, scope, after.num_rows, changed, before), now
 
     def _inputs(
-        self, old: StateHead, now: StateHead, view: LedgerView, full: bool
+        self, old: StateHead, now: StateHead, view: LedgerView, clusters: pa.Table, full: bool
     ) -> tuple[str, pa.Table, StateHead]:
         """Why, of which samples to give a verdict, their inputs, and `now` with what is kept of them."""
         reasons = {
@@ -173,7 +175,7 @@ class Replayer:
         scope = next((reason for reason, applies in reasons.items() if applies), None)
         if scope is None:
             try:
-                return self._from_kept(old, now, view)
+                return self._from_kept(old, now, view, clusters)
             except CorruptionError as error:
                 if error.kind != "lost_inputs":
                     raise
@@ -181,7 +183,9 @@ class Replayer:
         inputs = self._builder.inputs.read()
         return scope, inputs, replace(now, inputs=self._kept.add([], inputs))
 
-    def _from_kept(self, old: StateHead, now: StateHead, view: LedgerView) -> tuple[str, pa.Table, StateHead]:
+    def _from_kept(
+        self, old: StateHead, now: StateHead, view: LedgerView, clusters: pa.Table
+    ) -> tuple[str, pa.Table, StateHead]:
         fresh = self._fresh(old, now)
         if fresh:
             now = replace(now, inputs=self._kept.add(old.inputs, self._builder.inputs.read(fresh)))
@@ -192,10 +196,9 @@ class Replayer:
         affected = view.touched(old.ledger_offset) | fresh
         if now.clusters != old.clusters and now.files["near_duplicates"] == old.files["near_duplicates"]:
             # clusters were published whose batches are not marked as compared yet
-            clusters = read_clusters(self._store, self._steps.near_duplicates)
             affected.update(clusters["sample_id"].to_pylist())
         # a flag may speak of a sample that is not here yet: it has no inputs
-        return _AFFECTED, self._kept.lookup(now.inputs, self._whole_clusters(affected)), now
+        return _AFFECTED, self._kept.lookup(now.inputs, affected | cluster_mates(clusters, affected)), now
 
     def _fresh(self, old: StateHead, now: StateHead) -> set[str]:
         """The samples of batches that landed and of facts that changed since."""
@@ -210,9 +213,8 @@ class Replayer:
                 fresh.update(rows["sample_id"].to_pylist())
         return fresh.union(*(self._batches.samples(batch) for batch in sorted(batches)))
 
-    def _whole_clusters(self, sample_ids: set[str]) -> set[str]:
-        clusters = read_clusters(self._store, self._steps.near_duplicates)
-        return sample_ids | cluster_mates(clusters, sample_ids)
+    def _clusters(self) -> pa.Table:
+        return read_clusters(self._store, self._steps.near_duplicates)
 
     def _report(
         self,
