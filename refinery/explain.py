@@ -5,20 +5,20 @@ Everything is computed anew from facts, ledger and policy; the stored state is o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from refinery.asof import AsOf, as_of
 from refinery.batches import Batches
 from refinery.digests import check_sample_id
-from refinery.documents import Described
 from refinery.errors import InputError
 from refinery.evals.results import eval_field
 from refinery.facts import FactStore
+from refinery.flips import Case, Flip, flips
 from refinery.inputs import Steps
-from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, LedgerView
-from refinery.ledger.selection import undo_events, undoable
+from refinery.ledger import Event, Ledger, LedgerView
 from refinery.policy import Policy, Rule
 from refinery.replay import Replayer
 from refinery.snapshots import Snapshots
@@ -27,15 +27,6 @@ from refinery.store import ObjectStore
 from refinery.verdicts import BLOCKED, GOLD, PENDING, Verdicts
 
 _HIDDEN = ("thumbnail", "vector")
-
-
-@dataclass(frozen=True, slots=True)
-class Flip:
-    """One change that turns the verdict into `to`; `tried` tells that evaluating with it was seen to do so."""
-
-    change: str
-    to: str
-    tried: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,61 +77,89 @@ class Explainer:
 
         InputError when it was never ingested, or when the ledger is not that long.
         """
-        check_sample_id(sample_id)
+        return self.explain_all([sample_id], policy, at)[0]
+
+    def explain_all(
+        self, sample_ids: Sequence[str], policy: Policy, at: int | None = None
+    ) -> list[Explanation]:
+        """The explanations of some samples, in their order; the store is read once for all. Errors as `explain`."""
+        for sample_id in sample_ids:
+            check_sample_id(sample_id)
         view = self._ledger.view(at)
-        described, verdicts = self._replayer.evaluate(policy, view, [sample_id])
-        ids = described.documents["sample_id"].to_pylist()
-        if sample_id not in ids:
-            raise InputError(
-                f"Sample {sample_id} was never ingested: `refinery search` finds the ids of those that were.",
-                kind="no_such_sample",
+        gathered = self._replayer.gather(sample_ids)
+        described, verdicts = self._replayer.judge(gathered, policy, view)
+        everyone = described.documents["sample_id"].to_pylist()
+        places = {i: place for place, i in enumerate(everyone)}
+        for sample_id in sample_ids:
+            if sample_id not in places:
+                raise InputError(
+                    f"Sample {sample_id} was never ingested: `refinery search` finds the ids of those that were.",
+                    kind="no_such_sample",
+                )
+        together: dict[str, list[int]] = defaultdict(list)
+        clusters = described.documents["cluster"].to_pylist()
+        for place, cluster in enumerate(clusters):
+            if cluster is not None:
+                together[cluster].append(place)
+        origins, facts = self._origins(sample_ids), self._fact_values(sample_ids)
+        memberships = self._snapshots.memberships(list(sample_ids), upto=at)
+        stored = {} if at is not None else self._stored(sample_ids)
+        when = None if at is None else as_of(self._ledger, at, policy)
+        missing = described.missing.to_pylist()
+        found = []
+        for sample_id in sample_ids:
+            place = places[sample_id]
+            verdict, reasons = str(verdicts.verdict[place]), verdicts.reasons[place]
+            document = described.documents.slice(place, 1).to_pylist()[0]
+            mates = [place] if clusters[place] is None else together[clusters[place]]
+            cluster = _cluster(everyone, verdicts, clusters[place], mates)
+            rules = [self._rule(rule, document, verdicts, place) for rule in policy.rules]
+            about = view.about([everyone[mate] for mate in mates])
+            case = Case(sample_id, verdict, reasons, gathered.only(mates), about)
+            found.append(
+                Explanation(
+                    sample_id=sample_id,
+                    verdict=verdict,
+                    reasons=reasons,
+                    because=list(_because(verdict, reasons, view, sample_id, rules, cluster, missing[place])),
+                    policy=policy.name,
+                    policy_digest=policy.digest,
+                    ledger_offset=view.offset,
+                    origins=origins[sample_id],
+                    facts=facts.get(sample_id, {}),
+                    rules=rules,
+                    events=[_event(e, view) for e in view.history(sample_id)],
+                    cluster=cluster,
+                    snapshots=memberships.get(sample_id, []),
+                    flips=list(flips(case, self._replayer, policy)),
+                    stored_verdict=stored.get(sample_id),
+                    as_of=when,
+                )
             )
-        place = ids.index(sample_id)
-        verdict, reasons = str(verdicts.verdict[place]), verdicts.reasons[place]
-        document = described.documents.slice(place, 1)
-        cluster = _cluster(described, verdicts, place)
-        rules = [self._rule(rule, document.to_pylist()[0], verdicts, place) for rule in policy.rules]
-        return Explanation(
-            sample_id=sample_id,
-            verdict=verdict,
-            reasons=reasons,
-            because=list(
-                _because(verdict, reasons, view, sample_id, rules, cluster, described.missing[place].as_py())
-            ),
-            policy=policy.name,
-            policy_digest=policy.digest,
-            ledger_offset=view.offset,
-            origins=self._origins(sample_id),
-            facts=self._fact_values(sample_id),
-            rules=rules,
-            events=[_event(e, view) for e in view.history(sample_id)],
-            cluster=cluster,
-            snapshots=self._snapshots.memberships([sample_id], upto=at).get(sample_id, []),
-            flips=list(self._flips(sample_id, verdict, reasons, view, policy, rules)),
-            stored_verdict=self._stored(sample_id) if at is None else None,
-            as_of=None if at is None else as_of(self._ledger, at, policy),
-        )
+        return found
 
-    def _stored(self, sample_id: str) -> str | None:
-        """The verdict that the state holds."""
+    def _stored(self, sample_ids: Sequence[str]) -> dict[str, str]:
+        """The verdicts that the state holds."""
         head, _ = read_head(self._store)
-        stored: list[str] = self._replayer.trees.lookup(head.node, [sample_id])["verdict"].to_pylist()
-        return stored[0] if stored else None
+        rows = self._replayer.trees.lookup(head.node, sample_ids)
+        return dict(zip(rows["sample_id"].to_pylist(), rows["verdict"].to_pylist(), strict=True))
 
-    def _origins(self, sample_id: str) -> list[dict[str, Any]]:
+    def _origins(self, sample_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
         columns = ["sample_id", "source", "uri", "batch", "ingested_at"]
-        found = self._batches.origins(columns=columns, sample_ids=[sample_id]).to_pylist()
-        return [{**o, "ingested_at": o["ingested_at"].isoformat()} for o in found]
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for origin in self._batches.origins(columns=columns, sample_ids=sample_ids).to_pylist():
+            found[origin["sample_id"]].append({**origin, "ingested_at": origin["ingested_at"].isoformat()})
+        return found
 
-    def _fact_values(self, sample_id: str) -> dict[str, dict[str, Any]]:
-        values = {}
+    def _fact_values(self, sample_ids: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+        values: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         for name, step in [
             ("inspect", self._steps.inspect),
             *((f"embed:{s}", e) for s, e in self._steps.embed.items()),
         ]:
             columns = [c for c in step.schema.names if c not in _HIDDEN]
-            for row in self._facts.read(step, sample_ids=[sample_id], columns=columns).to_pylist():
-                values[name] = {
+            for row in self._facts.read(step, sample_ids=sample_ids, columns=columns).to_pylist():
+                values[row["sample_id"]][name] = {
                     "step_key": step.key,
                     **{k: v for k, v in row.items() if k != "sample_id" and v is not None},
                 }
@@ -156,55 +175,6 @@ class Explainer:
             "matched": bool(verdicts.matches[rule.name][place]),
             "found": found,
         }
-
-    def _flips(
-        self,
-        sample_id: str,
-        verdict: str,
-        reasons: list[str],
-        view: LedgerView,
-        policy: Policy,
-        rules: list[dict[str, Any]],
-    ) -> Iterator[Flip]:
-        """Single acts that flip the verdict, each tried, then what the rules would have to say."""
-        if verdict == PENDING:
-            yield Flip("compute the missing facts: `refinery run`", "gold or held", False)
-            return
-        you = Actor(ActorKind.PERSON, "you")
-        trials = [
-            (
-                f"undo {event.describe()} (event {event.id[:12]}, offset {event.offset})",
-                undo_events(view, undoable(view, [event]), you),
-            )
-            for event in view.flags(sample_id)
-        ]
-        word = "reject" if verdict == GOLD else "keep"
-        trials.append(
-            (
-                f"a person's {word}: `refinery flag {sample_id[:12]} --kind {word}`",
-                [Event(EventType.FLAG, you, sample_id, word)],
-            )
-        )
-        found = False
-        for change, events in trials:
-            outcome = self._try(sample_id, events, view, policy)
-            if (outcome == GOLD) != (verdict == GOLD):
-                found = True
-                yield Flip(change, outcome, True)
-        matched = [r for r in rules if r["matched"]]
-        if verdict != GOLD and matched and reasons[0] in {r["name"] for r in matched}:
-            text = " and ".join(f"not ({r['hold']})" for r in matched)
-            yield Flip(f"other facts or another policy, such that {text}", GOLD, False)
-        elif verdict != GOLD and not found:
-            yield Flip(
-                "only other bytes: no flag and no policy makes a picture of what cannot be decoded",
-                GOLD,
-                False,
-            )
-
-    def _try(self, sample_id: str, events: list[Event], view: LedgerView, policy: Policy) -> str:
-        described, verdicts = self._replayer.evaluate(policy, view.with_events(events), [sample_id])
-        return str(verdicts.verdict[described.documents["sample_id"].to_pylist().index(sample_id)])
 
 
 def _because(
@@ -244,18 +214,13 @@ def _because(
             )
 
 
-def _cluster(described: Described, verdicts: Verdicts, place: int) -> dict[str, Any] | None:
-    clusters = described.documents["cluster"].to_pylist()
-    if clusters[place] is None:
+def _cluster(
+    ids: list[str], verdicts: Verdicts, name: str | None, members: list[int]
+) -> dict[str, Any] | None:
+    if name is None:
         return None
-    ids = described.documents["sample_id"].to_pylist()
-    members = [i for i, c in enumerate(clusters) if c == clusters[place]]
     keeper = [ids[i] for i in members if verdicts.verdict[i] == GOLD and not verdicts.near_duplicate[i]]
-    return {
-        "id": clusters[place],
-        "members": [ids[i] for i in members],
-        "keeper": keeper[0] if keeper else None,
-    }
+    return {"id": name, "members": [ids[i] for i in members], "keeper": keeper[0] if keeper else None}
 
 
 def _event(event: Event, view: LedgerView) -> dict[str, Any]:

@@ -9,7 +9,7 @@ fields affect every sample, too, and all facts are read. The result equals a ful
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -60,6 +60,21 @@ class ReplayReport:
         return self.total - self.evaluated
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Inputs of samples in whole clusters, in order of sample id (see `refinery.inputs`), and the clusters they are in."""
+
+    inputs: pa.Table
+    clusters: pa.Table
+
+    def only(self, rows: Sequence[int]) -> Gathered:
+        """Some of the rows, which must be whole clusters again."""
+        inputs = self.inputs.take(pa.array(rows, pa.int64()))
+        return Gathered(
+            inputs, self.clusters.filter(pc.is_in(self.clusters["sample_id"], inputs["sample_id"]))
+        )
+
+
 class Replayer:
     """Replays one project: its store, facts and fields, under the steps in force."""
 
@@ -97,10 +112,18 @@ class Replayer:
         self, policy: Policy, view: LedgerView, sample_ids: Collection[str] | None = None
     ) -> tuple[Described, Verdicts]:
         """Documents and verdicts of samples (None: all), which are widened to whole clusters first; nothing is written."""
+        return self.judge(self.gather(sample_ids), policy, view)
+
+    def gather(self, sample_ids: Collection[str] | None = None) -> Gathered:
+        """What verdicts of samples (None: all) and of their whole clusters depend on but for ledger and policy."""
         head, _ = read_head(self._store)
         clusters = self._clusters()
         wanted = None if sample_ids is None else set(sample_ids) | cluster_mates(clusters, sample_ids)
-        described = self._builder.complete(self._inputs_of(head, wanted), view, clusters)
+        return Gathered(self._inputs_of(head, wanted), clusters)
+
+    def judge(self, gathered: Gathered, policy: Policy, view: LedgerView) -> tuple[Described, Verdicts]:
+        """Documents and verdicts of what was gathered."""
+        described = self._builder.complete(gathered.inputs, view, gathered.clusters)
         return described, evaluate(verdict_inputs(described, view, policy), policy)
 
     def _inputs_of(self, head: StateHead, wanted: set[str] | None) -> pa.Table:

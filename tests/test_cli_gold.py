@@ -234,6 +234,7 @@ def test_doctor_finds_nothing_in_a_healthy_project(cli: Cli) -> None:
             "store",
             "ledger",
             "accounting",
+            "inputs",
             "snapshots",
             "datago",
             "embedder",

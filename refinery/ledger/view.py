@@ -83,7 +83,7 @@ class LedgerView:
     def with_events(self, events: Sequence[Event]) -> LedgerView:
         """The view as it would be if `events` were appended: for what-if, nothing is written."""
         fresh = [event.at(self.offset + n) for n, event in enumerate(events, start=1)]
-        return LedgerView(EventLog([*self.events, *fresh]))
+        return LedgerView(EventLog([*self.events, *fresh]), self.offset + len(fresh))
 
     @property
     def moving_offset(self) -> int:
@@ -100,6 +100,14 @@ class LedgerView:
         """The events of one of RECORDS (of one name), oldest first: policies adopted, views saved, snapshots frozen."""
         found = (e for e in self._log.records if e.offset <= self.offset)
         return [e for e in found if e.type is kind and name in (None, e.kind)]
+
+    def about(self, sample_ids: Collection[str]) -> LedgerView:
+        """What the view says of some samples and of the fields, with nothing of others: for what-if, again and again."""
+        spoken = [e for i in sample_ids for e in self.history(i)]
+        fields = [e for e in self._log.registrations if e.offset <= self.offset]
+        undos = [u for e in fields for u in self._log.undos.get(e.id, ())]
+        events = {e.id: e for e in (*spoken, *fields, *undos)}
+        return LedgerView(EventLog(sorted(events.values(), key=lambda e: e.offset)), self.offset)
 
     def standing(self, sample_id: str) -> Sequence[Event]:
         """The events that stand on a sample, oldest first: neither undone nor taken off."""
