@@ -151,23 +151,24 @@ class LocalStore:
     @contextmanager
     def _new_file(self) -> Iterator[tuple[BinaryIO, Path]]:
         """A scratch file, locked while it is written: a file without a lock belongs to nobody alive."""
-        while True:
-            scratch = self._scratch / uuid.uuid4().hex
-            with scratch.open("xb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if os.fstat(file.fileno()).st_nlink == 0:
-                    continue  # swept between its creation and its lock
-                try:
-                    yield file, scratch
-                except OSError as error:
-                    raise TransientError(
-                        f"The store {self.root} could not be written: {error}. Free space or mend its permissions, "
-                        "then do the same again.",
-                        kind="store_not_written",
-                    ) from error
-                finally:
-                    scratch.unlink(missing_ok=True)
-                return
+        try:
+            while True:
+                scratch = self._scratch / uuid.uuid4().hex
+                with scratch.open("xb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                    if os.fstat(file.fileno()).st_nlink == 0:
+                        continue  # swept between its creation and its lock
+                    try:
+                        yield file, scratch
+                    finally:
+                        scratch.unlink(missing_ok=True)
+                    return
+        except OSError as error:
+            raise TransientError(
+                f"The store {self.root} could not be written: {error}. Free space or mend its permissions, "
+                "then do the same again.",
+                kind="store_not_written",
+            ) from error
 
     def _link(self, scratch: Path, target: Path) -> bool:
         """Publish a written scratch file under its key, with every folder made for it. False: the key was there."""
