@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import groupby
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -173,6 +176,32 @@ def test_racing_writers_lose_and_double_nothing(opener: Callable[[], ObjectStore
     seen = [(e.actor.name, e.sample_id) for e in ledger.events()]
     assert sorted(seen) == sorted((f"writer-{w}", sample(n)) for w in range(3) for n in range(10))
     assert ledger.verify() == 30
+
+
+@pytest.mark.parametrize("acts", [3, pytest.param(50, marks=pytest.mark.heavy)])
+def test_32_writers_over_100_hot_samples_lose_and_double_nothing(
+    opener: Callable[[], ObjectStore], acts: int
+) -> None:
+    ready = threading.Barrier(32)
+
+    def write(writer: int) -> list[Event]:
+        ledger, told = Ledger(opener()), list[Event]()
+        ready.wait()
+        for act in range(acts):
+            about = [(writer * 7 + act * 31 + n) % 100 for n in range(5)]
+            told += ledger.append([flag(n, actor=Actor(ActorKind.MODEL, f"writer-{writer}")) for n in about])
+        return told
+
+    with ThreadPoolExecutor(32) as pool:
+        told = [event for events in pool.map(write, range(32)) for event in events]
+    ledger = Ledger(opener())
+    events = list(ledger.events())
+    assert sorted(told, key=lambda e: e.offset) == events
+    assert [e.offset for e in events] == list(range(1, 32 * acts * 5 + 1))
+    assert len({e.id for e in events}) == len(events)
+    assert ledger.verify() == 32 * acts
+    by_group = [list(group) for _, group in groupby(events, key=lambda e: e.group)]
+    assert [len(group) for group in by_group] == [5] * (32 * acts), "an act is never torn apart"
 
 
 def _write_until_killed(opener: Callable[[], ObjectStore], told: Connection) -> None:
