@@ -47,6 +47,7 @@ SAMPLES = [
     Picture(7),
 ]
 ANA, CRITIC = Actor(ActorKind.PERSON, "ana"), Actor(ActorKind.MODEL, "critic")
+EVAL = Actor(ActorKind.EVAL, "probe")
 
 
 def make(folder: Path) -> dict[str, object]:
@@ -65,6 +66,8 @@ def make(folder: Path) -> dict[str, object]:
     project.ledger.append([Event(EventType.ATTRIBUTE, ANA, SAMPLES[1].id, kind="caption", value="another")])
     project.ledger.append([_flag(3, ANA, "keep")])
     project.ledger.undo([rejected], ANA, "it was none")
+    reviewed = [_flag(1, CRITIC, "review"), Event(EventType.EVAL, EVAL, SAMPLES[0].id, "probe/loss", 0.25)]
+    project.ledger.append([*reviewed, Event(EventType.UNFLAG, ANA, SAMPLES[0].id, "review")])
     project.replayer.replay(project.policy)
     head, _ = read_head(store)
     snapshots = Snapshots(store)

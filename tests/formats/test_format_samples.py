@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from refinery.errors import RefineryError
+from refinery.errors import CorruptionError, RefineryError
 from refinery.export import Exporter
 from refinery.facts import Step
 from refinery.fields import Fields
@@ -20,6 +20,7 @@ from refinery.policy import stored_policy
 from refinery.replay import Replayer
 from refinery.snapshots import Snapshots
 from refinery.states.head import KEY, read_head
+from refinery.states.inputs import KeptInputs
 from refinery.states.tree import StateTrees
 from refinery.store.local import LocalStore
 from tests.synthetic import Synthetic
@@ -103,23 +104,47 @@ def rewrite(path: Path, version: bytes, other: bytes) -> None:
     path.write_bytes(data.replace(version, other))
 
 
+FIRST, PACKS = "2026-11-27", "2026-11-27-packs"
 VERSIONS = [
-    ("ledger/00000000000000000001.jsonl", b"refinery.ledger/1"),
-    ("states/head.json", b"refinery.state/1"),
-    ("snapshots/samples/1.json", b"refinery.snapshot/1"),
-    ("policies/*.json", b"refinery.policy/1"),
-    ("states/leaves/*/*.parquet", b"refinery.leaf/1"),
+    (FIRST, "ledger/00000000000000000001.jsonl", b"refinery.ledger/1"),
+    (FIRST, "states/head.json", b"refinery.state/1"),
+    (FIRST, "snapshots/samples/1.json", b"refinery.snapshot/1"),
+    (FIRST, "policies/*.json", b"refinery.policy/1"),
+    (FIRST, "states/leaves/*/*.parquet", b"refinery.leaf/1"),
+    (PACKS, "ledger/00000000000000000007.jsonl", b"refinery.ledger/2"),
+    (PACKS, "states/head.json", b"refinery.state/2"),
+    (PACKS, "states/roots/*.json", b"refinery.root/1"),
+    (PACKS, "states/packs/*.pack", b"refinery.pack/1"),
 ]
 
 
-@pytest.mark.parametrize(("pattern", "version"), VERSIONS, ids=[v.decode() for _, v in VERSIONS])
-def test_a_version_that_nobody_wrote_yet_is_refused(tmp_path: Path, pattern: str, version: bytes) -> None:
-    folder = shutil.copytree(SAMPLES[0] / "store", tmp_path / "store")
-    expected = json.loads((SAMPLES[0] / "expected.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("written", "pattern", "version"), VERSIONS, ids=[v.decode() for *_, v in VERSIONS])
+def test_a_version_that_nobody_wrote_yet_is_refused(
+    tmp_path: Path, written: str, pattern: str, version: bytes
+) -> None:
+    [origin] = [path for path in SAMPLES if path.name == written]
+    folder = shutil.copytree(origin / "store", tmp_path / "store")
+    expected = json.loads((origin / "expected.json").read_text(encoding="utf-8"))
     _read_everything(LocalStore(folder), expected)
-    for path in folder.glob(pattern):
+    found = list(folder.glob(pattern))
+    assert found
+    for path in found:
         rewrite(path, version, version[:-1] + b"9")
     with pytest.raises(RefineryError) as caught:
         _read_everything(LocalStore(folder), expected)
     assert caught.value.kind in ("unknown_format", "damaged_state")
     assert not caught.value.retryable
+
+
+def test_inputs_of_a_version_that_nobody_wrote_yet_are_read_from_truth_again(tmp_path: Path) -> None:
+    [origin] = [path for path in SAMPLES if path.name == PACKS]
+    folder = shutil.copytree(origin / "store", tmp_path / "store")
+    segments = read_head(LocalStore(folder))[0].inputs
+    assert KeptInputs(LocalStore(folder)).rows(segments).num_rows == 7
+    for key in segments:
+        data = (folder / key).read_bytes()
+        assert b"refinery.inputs/1" in data
+        (folder / key).write_bytes(data.replace(b"refinery.inputs/1", b"refinery.inputs/9"))
+    with pytest.raises(CorruptionError) as caught:
+        KeptInputs(LocalStore(folder)).rows(segments)
+    assert caught.value.kind == "lost_inputs"
