@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
+from json.encoder import encode_basestring as _quoted
 from typing import Any
 
 from refinery.digests import canonical_json
@@ -83,8 +84,22 @@ class Event:
 
     def at(self, offset: int, group: str = "") -> Event:
         """The same event in its place in the ledger, of an act called `group` unless it names one itself."""
-        members = {name: getattr(self, name) for name in _MEMBERS}
-        return Event(**{**members, "group": self.group or group, "offset": offset})
+        return Event(
+            self.type,
+            self.actor,
+            self.sample_id,
+            self.kind,
+            self.value,
+            self.confidence,
+            self.reason,
+            self.evidence,
+            self.cause,
+            self.target,
+            self.time,
+            self.id,
+            self.group or group,
+            offset,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The event as a JSON object without its empty members."""
@@ -93,8 +108,30 @@ class Event:
         return {name: value for name, value in found.items() if value is not None and value != ""}
 
     def line(self) -> bytes:
-        """The event as one line of a segment: canonical JSON, which holds no newline."""
-        return canonical_json(self.to_json())
+        """The event as one line of a segment: canonical JSON, which holds no newline.
+
+        Put together member by member: a general encoder takes most of the time of an append of many.
+        """
+        return "".join(
+            (
+                '{"actor":',
+                _actor_text(self.actor),
+                f',"cause":{_quoted(self.cause)}' if self.cause else "",
+                "" if self.confidence is None else f',"confidence":{_text(self.confidence)}',
+                "" if self.evidence is None or self.evidence == "" else f',"evidence":{_text(self.evidence)}',
+                f',"group":{_quoted(self.group)}' if self.group else "",
+                f',"id":{_quoted(self.id)}' if self.id else "",
+                f',"kind":{_quoted(self.kind)}' if self.kind else "",
+                f',"offset":{self.offset}',
+                f',"reason":{_quoted(self.reason)}' if self.reason else "",
+                f',"sample_id":{_quoted(self.sample_id)}' if self.sample_id else "",
+                f',"target":{_quoted(self.target)}' if self.target else "",
+                f',"time":{_quoted(self.time)}' if self.time else "",
+                f',"type":"{self.type.value}"',
+                "" if self.value is None or self.value == "" else f',"value":{_text(self.value)}',
+                "}",
+            )
+        ).encode()
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Event:
@@ -163,6 +200,15 @@ def may_take_off(actor: Actor, flag: Event) -> bool:
 
 
 _MEMBERS = tuple(member.name for member in fields(Event))
+
+
+@lru_cache(maxsize=10_000)
+def _actor_text(actor: Actor) -> str:
+    return _text({"kind": actor.kind.value, "name": actor.name})
+
+
+def _text(value: Any) -> str:
+    return canonical_json(value).decode()
 
 
 @lru_cache(maxsize=10_000)

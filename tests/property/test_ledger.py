@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from refinery.config import S3StoreSettings
-from refinery.digests import digest
+from refinery.digests import canonical_json, digest
 from refinery.errors import CorruptionError, InputError
 from refinery.fields import Field, FieldType
 from refinery.ledger import (
@@ -176,6 +176,29 @@ def test_racing_writers_lose_and_double_nothing(opener: Callable[[], ObjectStore
     seen = [(e.actor.name, e.sample_id) for e in ledger.events()]
     assert sorted(seen) == sorted((f"writer-{w}", sample(n)) for w in range(3) for n in range(10))
     assert ledger.verify() == 30
+
+
+_texts = st.none() | st.text()
+_anything = st.none() | st.recursive(
+    st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(
+    st.builds(
+        Event,
+        st.sampled_from(EventType),
+        st.builds(Actor, st.sampled_from(ActorKind), st.text()),
+        *(_texts, _texts, _anything, st.none() | st.floats(0, 1) | st.integers(0, 1)),
+        *(_texts, _anything, _texts, _texts, st.text(), st.text(), st.text(), st.integers(0, 2**40)),
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_the_line_of_any_event_is_the_canonical_json_of_its_members(event: Event) -> None:
+    assert event.line() == canonical_json(event.to_json())
+    assert event.at(7, "act").to_json() == event.to_json() | {"group": event.group or "act", "offset": 7}
 
 
 @pytest.mark.parametrize("acts", [3, pytest.param(50, marks=pytest.mark.heavy)])
