@@ -22,6 +22,7 @@ from refinery.store import ObjectStore
 
 FORMAT = "refinery.snapshot/1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _FILE = re.compile(r"snapshots/([a-z0-9][a-z0-9_-]{0,63})/(\d+)\.json\Z")
 
 
@@ -188,6 +189,8 @@ class Snapshots:
         for key, finding in self._locks.verify(snapshot):
             damaged.add(key)
             yield finding
+        if snapshot.key in damaged:  # what it names cannot be relied on
+            return
         broken = False
         for finding in self._trees.verify(snapshot.node, damaged):
             broken = True
@@ -232,6 +235,13 @@ class Snapshots:
                         f"{key} is not {FORMAT}: this version cannot read it.", kind="unknown_format"
                     )
                 snapshot = Snapshot(**raw)
+                for member, value in (("root", snapshot.root), ("state", snapshot.state)):
+                    if not _DIGEST.match(value):
+                        raise ValueError(f"its {member} is not a digest")
+                if not all(
+                    isinstance(n, int) for n in (snapshot.count, snapshot.state_count, snapshot.ledger_offset)
+                ):
+                    raise ValueError("its counts are not integers")
             except (ValueError, TypeError, AttributeError) as error:
                 raise CorruptionError(
                     f"{key} is damaged, no snapshot can be read from it ({error}): restore it from a backup.",

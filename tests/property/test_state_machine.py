@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from refinery.accounting import audit
+from refinery.config import InspectSettings, NearDuplicateSettings
+from refinery.inputs import Steps
 from refinery.ledger import Actor, ActorKind, Event, EventType
+from refinery.near_duplicates import near_duplicates_step
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.head import read_head
+from refinery.steps.inspect import inspect_step
 from refinery.store.local import LocalStore
 from tests.synthetic import POLICY, Sample, Synthetic, gold, quick_folder
 
@@ -30,8 +34,9 @@ SAMPLES = [
     for n in range(12)
 ]
 BATCHES = [SAMPLES[0:5], SAMPLES[4:9], SAMPLES[8:12], SAMPLES[0:12:3]]
-SIDES = {"small": 64, "none": 0, "large": 104}
-"""Policies by name: the least side each asks for; `none` does not look at near-duplicates."""
+SIDES = {"small": 64, "none": 0, "large": 104, "scored": 64}
+"""Policies by name: the least side each asks for; `none` does not look at near-duplicates, `scored` looks at a score."""
+SCORE = Event(EventType.FIELD, ANA, kind="score", value={"type": "number", "description": ""})
 
 
 class Crash(Exception):
@@ -67,16 +72,42 @@ class Model:
 
     def __init__(self) -> None:
         self.landed: set[int] = set()
-        self.computed: set[int] = set()
+        self.version = 0
+        self.computed_by: dict[int, set[int]] = {0: set(), 1: set()}
         self.events: list[Event] = []
         self.policy = "small"
 
-    def standing(self) -> list[Event]:
+    @property
+    def computed(self) -> set[int]:
+        return self.computed_by[self.version]
+
+    def standing(self, kind: EventType) -> list[Event]:
+        """The events that stand: an undo takes its target away unless it is undone, an unflag earlier flags of its kind."""
         undone: set[str] = set()
         for event in reversed(self.events):
             if event.type is EventType.UNDO and event.id not in undone:
                 undone.add(str(event.target))
-        return [e for e in self.events if e.type is EventType.FLAG and e.id not in undone]
+        there = [e for e in self.events if e.id not in undone]
+        off = [e for e in there if e.type is EventType.UNFLAG]
+        return [
+            e
+            for e in there
+            if e.type is kind
+            and not any(
+                kind is EventType.FLAG
+                and (u.sample_id, u.kind) == (e.sample_id, e.kind)
+                and u.offset > e.offset
+                and (u.actor == ANA or (e.actor != ANA and e.kind != "blocked"))
+                for u in off
+            )
+        ]
+
+    def scores(self) -> dict[str, float]:
+        """A person's word beats any other, then the newest."""
+        said = self.standing(EventType.ATTRIBUTE)
+        if not self.standing(EventType.FIELD):
+            return {}
+        return {str(e.sample_id): e.value for who in (CRITIC, ANA) for e in said if e.actor == who}
 
     def seen(self, batches: set[int]) -> dict[str, Sample]:
         return {s.id: s for b in batches for s in BATCHES[b]}
@@ -100,9 +131,9 @@ class Model:
 
     def verdicts(self) -> dict[str, tuple[str, list[str]]]:
         flags: dict[str, list[Event]] = {}
-        for event in self.standing():
+        for event in self.standing(EventType.FLAG):
             flags.setdefault(str(event.sample_id), []).append(event)
-        known, label = self.seen(self.computed), self.clusters()
+        known, label, scores = self.seen(self.computed), self.clusters(), self.scores()
         found: dict[str, tuple[str, list[str]]] = {}
         rules: dict[str, list[str]] = {}
         candidates: dict[int, list[tuple[bool, int, int, str]]] = {}
@@ -124,6 +155,7 @@ class Model:
                     for name, holds in (
                         ("too_small", s.side < SIDES[self.policy]),
                         ("blurry", s.sharpness < 0.1),
+                        ("low", self.policy == "scored" and scores.get(i, 1.0) < 0.5),
                         ("flagged", any(e.kind == "reject" for e in mine)),
                     )
                     if holds
@@ -152,17 +184,34 @@ class Histories(RuleBasedStateMachine):
         self.frozen: list[tuple[Snapshot, list[dict[str, Any]]]] = []
         self.names: dict[int, str] = {}
         self.fresh = False
+        self.model.events += Synthetic(LocalStore(Path(self.folder.name))).ledger.append([SCORE])
         self.reopen()
 
     @rule()
     def reopen(self) -> None:
         self.store = CrashingStore(Path(self.folder.name))
         self.project = Synthetic(self.store)
+        self.compute_by(self.model.version)
+
+    @rule(version=st.sampled_from([0, 0, 1]))
+    def compute_by(self, version: int) -> None:
+        """Steps of another version: what was computed under that one counts, and nothing else."""
+        inspect, embed = (
+            inspect_step(InspectSettings(thumbnail_side=256 + version)),
+            self.project.steps.default_embed,
+        )
+        near = near_duplicates_step(NearDuplicateSettings(), inspect, embed)
+        self.project.steps = Steps(inspect, {"default": embed}, near)
+        self.model.version = version
         self.adopt(self.model.policy)
 
     @rule(policy=st.sampled_from(sorted(SIDES)))
     def adopt(self, policy: str) -> None:
         text = POLICY.replace("min_side < 64", f"min_side < {SIDES[policy]}")
+        if policy == "scored":
+            text = text.replace(
+                "  - {name: flagged", "  - {name: low, hold: 'score < 0.5'}\n  - {name: flagged"
+            )
         if policy == "none":
             text = "\n".join(line for line in text.splitlines() if "name: near_duplicate" not in line)
         self.model.policy, self.fresh = policy, False
@@ -190,10 +239,36 @@ class Histories(RuleBasedStateMachine):
     def flag(self, sample: Sample, actor: Actor, kind: str) -> None:
         self.say(Event(EventType.FLAG, actor, sample_id=sample.id, kind=kind))
 
-    @precondition(lambda self: self.model.events)
+    @rule(
+        sample=st.sampled_from(SAMPLES),
+        actor=st.sampled_from([ANA, CRITIC]),
+        kind=st.sampled_from(["reject", "blocked"]),
+    )
+    def unflag(self, sample: Sample, actor: Actor, kind: str) -> None:
+        self.say(Event(EventType.UNFLAG, actor, sample_id=sample.id, kind=kind))
+
+    @rule(
+        sample=st.sampled_from(SAMPLES),
+        actor=st.sampled_from([ANA, CRITIC]),
+        value=st.sampled_from([0.1, 0.9]),
+    )
+    def score(self, sample: Sample, actor: Actor, value: float) -> None:
+        self.say(Event(EventType.ATTRIBUTE, actor, sample_id=sample.id, kind="score", value=value))
+
+    @rule(
+        sample=st.sampled_from(SAMPLES), kind=st.sampled_from([EventType.TAG, EventType.EVAL, EventType.VIEW])
+    )
+    def say_what_moves_no_verdict(self, sample: Sample, kind: EventType) -> None:
+        about = None if kind is EventType.VIEW else sample.id
+        name = "tag" if kind is EventType.TAG else "probe"
+        self.say(Event(kind, CRITIC, sample_id=about, kind=name, value="said"))
+
+    @precondition(lambda self: len(self.model.events) > 1)
     @rule(which=st.integers(0, 60))
     def undo(self, which: int) -> None:
-        target = self.model.events[which % len(self.model.events)]
+        target = self.model.events[1:][which % (len(self.model.events) - 1)]  # the field stays
+        if target.type is EventType.VIEW:
+            return
         self.model.events += self.project.ledger.undo([target], ANA)
         self.fresh = False
 
@@ -240,6 +315,12 @@ class Histories(RuleBasedStateMachine):
             assert {r["sample_id"]: (r["verdict"], r["reasons"]) for r in rows} == self.model.verdicts()
 
     def teardown(self) -> None:
+        try:
+            self.at_the_end()
+        finally:
+            self.folder.cleanup()
+
+    def at_the_end(self) -> None:
         self.replay(True)
         self.every_sample_has_the_verdict_and_the_reasons_of_the_model()
         counts = audit(self.store, self.project.batches)
@@ -250,11 +331,10 @@ class Histories(RuleBasedStateMachine):
             assert list(kept.verify(snapshot, blobs=False)) == []
             assert kept.get(snapshot.ref) == snapshot
             assert kept.rows(snapshot).to_pylist() == rows
-        self.folder.cleanup()
 
 
 class TestHistories(Histories.TestCase):
-    settings = settings(max_examples=20, stateful_step_count=50, deadline=None)
+    settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 
 @pytest.mark.heavy
