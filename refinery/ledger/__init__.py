@@ -109,6 +109,10 @@ class Ledger:
                 if not self.store.put_if_absent(segment_key(self._segments + 1), data):
                     continue
                 self._extend(placed, data)
+            if len(fresh) < len(
+                pending
+            ):  # some were there: perhaps their writer died before they were durable
+                self.store.settle(segment_key(self._segments))
             return sorted((self._log.by_id[i] for i in {e.id for e in pending}), key=lambda e: e.offset)
         raise ConflictError(
             "The ledger's end moved too often: other writers never paused. Try again.", kind="ledger_busy"
