@@ -68,6 +68,7 @@ class DocumentBuilder:
             clusters = read_clusters(self._store, self._steps.near_duplicates)
         ids = inputs["sample_id"].combine_chunks() if inputs.num_rows else pa.array([], pa.string())
         rows = _rows_spoken_of(view, ids)
+        view.recall(rows.values())
         attributes, columns = self._attributes(inputs, view, rows)
         columns |= {
             "flags": _lists(len(ids), {row: _kinds(view, i) for row, i in rows.items()}),
@@ -89,6 +90,7 @@ class DocumentBuilder:
     def amend(self, documents: pa.Table, view: LedgerView) -> pa.Table:
         """Complete documents (the columns of `fields.schema()`) with what stands in the ledger now, the rest as it is."""
         ids = documents["sample_id"].to_pylist()
+        view.recall(ids)
         columns: dict[str, list[Any]] = {
             "flags": [_kinds(view, i) for i in ids],
             "tags": [view.tags(i) for i in ids],
