@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from refinery.digests import canonical_json, digest
 from refinery.errors import CorruptionError
-from refinery.ledger.columns import SCHEMA, Columns, check_words, joined
+from refinery.ledger.columns import SCHEMA, Columns, check_words, joined, values_of
 from refinery.ledger.log import EventLog
 from refinery.ledger.segments import Chain, segment_key
 from refinery.store import ObjectStore
@@ -27,7 +27,7 @@ from refinery.store.bulk import each, get_many
 
 FORMAT = "refinery.checkpoint/1"
 # a checkpoint is due when so many events or segments lie behind the last one
-EVENTS_BEHIND = 1 << 14
+EVENTS_BEHIND = 1 << 13
 SEGMENTS_BEHIND = 512
 # so many neighbours of about one size become one: of n events there are about 7 log₈ n checkpoints
 _MERGED = 8
@@ -299,14 +299,14 @@ def _decoded(data: bytes, part: Part) -> Checkpoint | None:
     header = json.loads(segments.schema.metadata[_HEADER])
     if header["format"] != FORMAT:
         return None
-    ends, digests = segments.read_all().combine_chunks().columns
+    ends, digests = (column.chunk(0) for column in segments.read_all().combine_chunks().columns)
     events = pa.ipc.open_stream(source).read_all()
     check_words(events)
     found = Checkpoint(
         header["first_segment"],
         header["previous"],
-        array("Q", ends.to_numpy().astype(np.uint64).tobytes()),
-        b"".join(digests.to_pylist()),
+        array("Q", values_of(ends, np.uint64).tobytes()),
+        values_of(digests, np.uint8).tobytes(),
         events.select(SCHEMA.names),
     )
     stated = (header["first_offset"], header["events"], header["segments"], found.ends[-1])

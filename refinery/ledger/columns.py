@@ -50,7 +50,7 @@ def columns_of(events: Sequence[Event]) -> pa.Table:
     columns = {
         "id": _binary([e.id for e in events], 16),
         "sample_id": samples if all(spoken) else pc.if_else(pa.array(spoken, pa.bool_()), samples, None),
-        "type": _words([e.type.value for e in events]),
+        "type": _words([e.type for e in events]),
         "actor": _words([_actor_text(e.actor) for e in events]),
         "kind": _words([e.kind for e in events]),
         "group": _words([e.group for e in events]),
@@ -67,7 +67,9 @@ def columns_of(events: Sequence[Event]) -> pa.Table:
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
     """Rows of several tables as one, in one piece and with one dictionary a column."""
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    whole = pa.concat_tables(tables)
+    pieces = max(column.num_chunks for column in whole.columns)
+    return whole if pieces == 1 else whole.unify_dictionaries().combine_chunks()
 
 
 def check_words(table: pa.Table) -> None:
@@ -216,7 +218,7 @@ class Columns:
         rows = self._of(frozenset({EventType.UNDO}))
         found: dict[str, list[int]] = defaultdict(list)
         for row, target in zip(
-            rows.tolist(), self._table["target"].take(pa.array(rows)).to_pylist(), strict=True
+            rows.tolist(), self._table["target"].take(_numbers(rows)).to_pylist(), strict=True
         ):
             if target:
                 found[target].append(row)
@@ -230,7 +232,7 @@ class Columns:
     def _coded(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
         """A column of words without nulls: the number of each row's word, and the words."""
         column = _piece(self._table[name])
-        return column.indices.to_numpy(zero_copy_only=False), column.dictionary.to_pylist()
+        return values_of(column.indices, np.int32), column.dictionary.to_pylist()
 
     def _matches(self, name: str, wanted: set[str]) -> NDArray[np.bool_]:
         codes, words = self._coded(name)
@@ -246,7 +248,7 @@ class Columns:
         if len(missing) == 1:
             self._made[missing[0]] = next(self._read(missing[0], 1))
         elif missing:
-            taken = self._table.take(pa.array(missing, pa.int64()))
+            taken = self._table.take(_numbers(missing))
             self._made.update(zip(missing, _made(taken, missing), strict=True))
         return [self._made[row] for row in numbers]
 
@@ -259,10 +261,8 @@ class _Names:
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         piece = _piece(column)
-        width = piece.type.byte_width
-        held = np.frombuffer(piece.buffers()[1] or b"", np.uint8)
-        self.raw = held[piece.offset * width :][: len(piece) * width].reshape(-1, width)
-        rows = np.flatnonzero(piece.is_valid().to_numpy(zero_copy_only=False))
+        self.raw = values_of(piece, np.uint8).reshape(-1, piece.type.byte_width)
+        rows = np.flatnonzero(_is_valid(piece))
         keys = _first(self.raw)[rows]
         order = np.argsort(keys)
         self._keys, self._rows = keys[order], rows[order]
@@ -288,6 +288,27 @@ class _Names:
         places = np.repeat(starts - skipped, counts) + np.arange(counts.sum())
         found: Rows = self._rows[places]
         return found
+
+
+def values_of(piece: Any, kind: type[Any]) -> NDArray[Any]:
+    """The values of an array of fixed width as NumPy numbers, nulls as whatever lies there; nothing is copied, and pandas,
+    which `to_numpy` imports, is not needed."""
+    start, end = (row * piece.type.byte_width for row in (piece.offset, piece.offset + len(piece)))
+    return np.frombuffer(piece.buffers()[1] or b"", np.uint8)[start:end].view(kind)
+
+
+def _is_valid(piece: Any) -> NDArray[np.bool_]:
+    bits = piece.buffers()[0]
+    if bits is None:
+        return np.ones(len(piece), bool)
+    return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[piece.offset :][
+        : len(piece)
+    ].astype(bool)
+
+
+def _numbers(rows: Sequence[int] | Rows) -> Any:
+    numbers = np.asarray(rows, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def _first(names: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -340,23 +361,30 @@ _TYPES = {kind.value: kind for kind in EventType}
 
 def _names(texts: Collection[str], width: int) -> NDArray[np.uint8]:
     """Names of `width` bytes each, one a row, of their hex digits; without those that are none."""
-    raw = b"".join(filter(None, (_raw(text, width) for text in texts)))
+    raw = _raw_all(texts, width)
+    if raw is None:
+        raw = b"".join(filter(None, (_raw(text, width) for text in texts)))
     return np.frombuffer(raw, np.uint8).reshape(-1, width)
 
 
 def _raw(text: str, width: int) -> bytes | None:
     """The bytes that 2 × `width` lower-case hex digits stand for; None for any other text."""
+    return _raw_all([text], width) or None
+
+
+def _raw_all(texts: Collection[str], width: int) -> bytes | None:
+    """The bytes of many such names one after the other; None when one of them is none."""
+    joined = "".join(texts)
     try:
-        raw = bytes.fromhex(text) if len(text) == 2 * width else b""
+        raw = bytes.fromhex(joined)
     except ValueError:
         return None
-    return raw if raw and raw.hex() == text else None
+    return raw if raw.hex() == joined and {2 * width}.issuperset(map(len, texts)) else None
 
 
 def _binary(texts: list[str], width: int) -> pa.Array:
-    joined = "".join(texts)
-    raw = bytes.fromhex(joined)
-    if raw.hex() != joined or any(len(text) != 2 * width for text in texts):
+    raw = _raw_all(texts, width)
+    if raw is None:
         raise ValueError(f"an id that is not {2 * width} lower-case hex digits")
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(texts), [None, pa.py_buffer(raw)])
 
