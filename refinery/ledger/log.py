@@ -245,5 +245,8 @@ class _Events(Sequence[Event]):
             yield from self._log.take(start, min(start + _AT_ONCE, self._places.stop))
 
     def __reversed__(self) -> Iterator[Event]:
-        for stop in self._places[::-1][::_AT_ONCE]:
-            yield from reversed(self._log.take(max(stop + 1 - _AT_ONCE, self._places.start), stop + 1))
+        stop, at_once = self._places.stop, 16  # who goes backwards mostly stops soon
+        while stop > self._places.start:
+            start = max(stop - at_once, self._places.start)
+            yield from reversed(self._log.take(start, stop))
+            stop, at_once = start, min(2 * at_once, _AT_ONCE)
