@@ -97,7 +97,7 @@ class LocalStore:
     def delete(self, key: str) -> bool:
         target = self._path(key)
         # a swap in progress has read what is deleted here: without the lock it would bring the object back
-        with self._swap_lock():
+        with self._as_transient(), self._swap_lock():
             if not target.is_file():
                 return False
             target.unlink()
