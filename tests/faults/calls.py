@@ -18,7 +18,14 @@ NAMES = ("open", "link", "fsync", "unlink", "replace", "mkdir")
 # Processes that start at once: everything that they need is imported in the server that they are forked from.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["pandas", "pyarrow.compute", "refinery.filter", "tests.synthetic", "test_ledger_crashes", "test_killed_flagging"]
+    [
+        "pandas",
+        "pyarrow.dataset",
+        "pytest",
+        "refinery.filter.arrow",
+        "refinery.filter.parser",
+        "tests.synthetic",
+    ]
 )
 
 

@@ -10,17 +10,17 @@ import shutil
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from calls import FORKS, Calls, die, failing
 
-from refinery.errors import RefineryError
+from refinery.errors import TransientError
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, LedgerView, checkpoints, flag_event
 from refinery.ledger.selection import undo_events
 from refinery.store.local import LocalStore
@@ -29,6 +29,7 @@ from tests.synthetic import Sample, Synthetic, quick_folder
 ANA, CRITIC = Actor(ActorKind.PERSON, "ana"), Actor(ActorKind.MODEL, "critic")
 SAMPLES = [Sample(n, look=n // 2 if n % 3 else None, side=50 if n % 7 == 0 else 100) for n in range(24)]
 ACTS = 6
+T = TypeVar("T")
 
 
 def checkpoint_often(replace: Any = setattr) -> None:
@@ -95,7 +96,9 @@ class Project:
     def run(self, seed: int, moment: int) -> bool:
         """Flag and replay in another process that dies at a call; whether it did. Then check, and do the same again."""
         ours, theirs = FORKS.Pipe(duplex=False)
-        process = FORKS.Process(target=flags_and_replays, args=(self.folder, seed, moment, self.often, theirs))
+        process = FORKS.Process(
+            target=flags_and_replays, args=(self.folder, seed, moment, self.often, theirs)
+        )
         process.start()
         theirs.close()
         said: list[tuple[str, Any]] = []
@@ -104,7 +107,9 @@ class Project:
                 said.append(ours.recv())
         process.join()
         ours.close()
-        self.check([act for what, act in said if what == "means"], [act for what, act in said if what == "told"])
+        self.check(
+            [act for what, act in said if what == "means"], [act for what, act in said if what == "told"]
+        )
         if process.exitcode == 0:
             self.calls = said[-1][1]
             return False
@@ -117,10 +122,12 @@ class Project:
         ledger = project.ledger
         found = ledger.events()
         self.reopened.append(time.perf_counter() - started)
-        assert [p.name for p in (self.folder / ".tmp").iterdir() if p.name != "swap.lock"] == []
+        assert unfinished(self.folder) == []
         ids = [e.id for e in found]
         acknowledged = [e for act in told for e in act]
-        assert list(found[len(self.known) :][: len(acknowledged)]) == acknowledged, "in their places, as was told"
+        assert list(found[len(self.known) :][: len(acknowledged)]) == acknowledged, (
+            "in their places, as was told"
+        )
         whole = self.known + [e.id for e in acknowledged]
         [*_, last] = meant or [[]]
         unknown = [] if len(meant) == len(told) else [e.id for e in last]
@@ -141,6 +148,11 @@ class Project:
         while kills:
             kills -= self.run(dice.randrange(1 << 30), dice.randint(1, self.calls))
         Ledger(LocalStore(self.folder)).verify()
+
+
+def unfinished(folder: Path) -> list[str]:
+    """What writers left that no longer write."""
+    return [path.name for path in (folder / ".tmp").iterdir() if path.name != "swap.lock"]
 
 
 def rebuilt(folder: Path) -> str:
@@ -204,66 +216,43 @@ def report(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
         )
 
 
-def failing_everywhere(home: Path, monkeypatch: pytest.MonkeyPatch, first: int, step: int) -> int:
-    """The same flags and replays over a disk that fails at one call, for every `step`-th call; how many calls there are."""
-    checkpoint_often(monkeypatch.setattr)
-    prepare(home / "fresh")
-    dice = random.Random(3)
-    view = Ledger(LocalStore(home / "fresh")).view()
-    acts = []
-    for _ in range(5):
-        acts.append(next_act(dice, view))
-        view = view.with_events(acts[-1])
-    ids = [e.id for act in acts for e in act]
-
-    def work(folder: Path, calls: Calls) -> str:
-        with monkeypatch.context() as patch:
-            calls.install(patch.setattr)
-            project = Synthetic(LocalStore(folder))
-            for n, act in enumerate(acts):
-                again(lambda act=act: project.ledger.append(act))
-                if n % 2 == 0:
-                    root = again(lambda: project.replayer.replay(project.policy).root)
-        ledger = Ledger(LocalStore(folder))
-        assert [e.id for e in ledger.events()] == ids
-        ledger.verify()
-        assert not [p for p in (folder / ".tmp").iterdir() if p.name != "swap.lock"]
-        return str(root)
-
-    def on_a_copy(calls: Calls) -> str:
-        folder = home / "copy"
-        shutil.copytree(home / "fresh", folder)
-        try:
-            return work(folder, calls)
-        finally:
-            shutil.rmtree(folder)
-
-    count = Calls(0, die)
-    expected = on_a_copy(count)
-    for moment in range(first, count.seen + 1, step):
-        code = (errno.ENOSPC, errno.EIO)[moment // step % 2]
-        assert on_a_copy(Calls(moment, failing(code))) == expected, f"call {moment}"
-    return count.seen
-
-
-def again(call: Any) -> Any:
+def again(call: Callable[[], T]) -> T:
     """The result of a call that is done again once when it fails, which it may do in a way that can be tried again."""
     try:
         return call()
-    except RefineryError as error:
-        assert error.retryable
+    except TransientError:
         return call()
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_fails_once_at_any_call_is_an_error_to_try_again_and_all_ends_the_same(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    assert failing_everywhere(folder.parent, monkeypatch, 1, 9) > 100
+    checkpoint_often(monkeypatch.setattr)
+    prepare(folder)
+    dice, view, acts = random.Random(4), Ledger(LocalStore(folder)).view(), list[list[Event]]()
+    for _ in range(ACTS):
+        acts.append(next_act(dice, view))
+        view = view.with_events(acts[-1])
 
+    def root_on_a_copy(calls: Calls) -> str:
+        copy = shutil.copytree(folder, folder.with_name("copy"))
+        with monkeypatch.context() as patch:
+            calls.install(patch.setattr)
+            project = Synthetic(LocalStore(copy))
+            for n, act in enumerate(acts):
+                again(lambda act=act: project.ledger.append(act))
+                if n % 2:
+                    root = again(lambda: project.replayer.replay(project.policy).root)
+        ledger = Ledger(LocalStore(copy))
+        assert [e.id for e in ledger.events()] == [e.id for act in acts for e in act]
+        ledger.verify()
+        assert unfinished(copy) == []
+        shutil.rmtree(copy)
+        return str(root)
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("first", range(1, 10))
-def test_a_disk_that_fails_once_at_every_call_is_an_error_to_try_again_and_all_ends_the_same(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, first: int
-) -> None:
-    assert failing_everywhere(folder.parent, monkeypatch, first, 9) > 100
+    whole = Calls(0, die)
+    expected = root_on_a_copy(whole)
+    assert whole.seen > 80
+    for moment in range(1, whole.seen + 1):
+        assert root_on_a_copy(Calls(moment, failing(code))) == expected, f"call {moment}"
