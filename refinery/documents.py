@@ -167,7 +167,8 @@ def _rows_spoken_of(view: LedgerView, ids: pa.Array) -> dict[int, str]:
     """The rows of `ids` that the ledger speaks of, and their ids."""
     told = view.spoken_of()
     if len(told) > len(ids):
-        return {row: i for row, i in enumerate(ids.to_pylist()) if i in told}
+        found = told.among(ids.to_pylist())
+        return {row: i for row, i in enumerate(ids.to_pylist()) if i in found}
     spoken = list(told)
     rows = pc.index_in(pa.array(spoken, pa.string()), value_set=ids).to_pylist()
     return {row: i for row, i in zip(rows, spoken, strict=True) if row is not None}

@@ -183,10 +183,10 @@ class Columns:
         )
         return {name.hex() for name in found.to_pylist()}
 
-    def speaks_of(self, sample_id: str) -> bool:
-        """Whether any event speaks of this sample."""
-        name = _raw(sample_id, 32)
-        return name is not None and len(self._samples.rows(name)) > 0
+    def spoken_among(self, sample_ids: Collection[str]) -> set[str]:
+        """Which of these samples any event speaks of."""
+        rows = self._samples.rows_of(_names(sample_ids, 32))
+        return {bytes(name).hex() for name in self._samples.raw[rows]} & set(sample_ids)
 
     def spoken_of(self) -> Iterator[str]:
         """The samples that any event speaks of, each once."""

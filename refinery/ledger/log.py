@@ -40,7 +40,7 @@ class Past(Protocol):
     def acts(self, prefix: str, upto: int) -> set[str]: ...
     def actors(self, upto: int) -> set[str]: ...
     def touched(self, after: int, upto: int) -> set[str]: ...
-    def speaks_of(self, sample_id: str) -> bool: ...
+    def spoken_among(self, sample_ids: Collection[str]) -> set[str]: ...
     def spoken_of(self) -> Iterator[str]: ...
     @property
     def samples(self) -> int: ...
@@ -61,8 +61,7 @@ class EventLog:
         self.extend(events)
 
     def extend(self, events: Sequence[Event]) -> None:
-        """Add events that have their offsets."""
-        self._events.extend(events)
+        """Add events that have their offsets. They can be found before `end` says that they are there."""
         for event in events:
             self._by_id[event.id] = event
             self._by_type[event.type].append(event)
@@ -70,6 +69,7 @@ class EventLog:
                 self._by_sample[event.sample_id].append(event)
             if event.type is EventType.UNDO and event.target:
                 self._undos[event.target].append(event)
+        self._events.extend(events)
 
     @property
     def end(self) -> int:
@@ -165,13 +165,14 @@ class EventLog:
 
     def touched(self, after: int, upto: int) -> set[str]:
         """The samples that events with `after` < offset ≤ `upto` speak of."""
-        first = bisect_right(self._events, after, key=_OFFSET)
-        own = {e.sample_id for e in self._upto(upto)[first:] if e.sample_id}
+        first, last = (bisect_right(self._events, offset, key=_OFFSET) for offset in (after, upto))
+        own = {e.sample_id for e in self._events[first:last] if e.sample_id}
         return own | self._past.touched(after, min(upto, self._limit)) if self._past else own
 
-    def speaks_of(self, sample_id: str) -> bool:
-        """Whether any event speaks of this sample."""
-        return sample_id in self._by_sample or (self._past is not None and self._past.speaks_of(sample_id))
+    def spoken_among(self, sample_ids: Collection[str]) -> set[str]:
+        """Which of these samples any event speaks of."""
+        own = {i for i in sample_ids if i in self._by_sample}
+        return own | self._past.spoken_among(sample_ids) if self._past else own
 
     def spoken_of(self) -> Iterator[str]:
         """The samples that any event speaks of, each once."""
@@ -197,7 +198,8 @@ class EventLog:
     def _own_samples(self) -> list[str]:
         """The samples that its past does not speak of."""
         own = list(self._by_sample)
-        return [i for i in own if not self._past.speaks_of(i)] if self._past else own
+        before = self._past.spoken_among(own) if self._past else ()
+        return [i for i in own if i not in before]
 
 
 class Spoken(Collection[str]):
@@ -210,10 +212,14 @@ class Spoken(Collection[str]):
         return self._log.samples
 
     def __contains__(self, sample_id: object) -> bool:
-        return isinstance(sample_id, str) and self._log.speaks_of(sample_id)
+        return isinstance(sample_id, str) and bool(self._log.spoken_among((sample_id,)))
 
     def __iter__(self) -> Iterator[str]:
         return self._log.spoken_of()
+
+    def among(self, sample_ids: Collection[str]) -> set[str]:
+        """Which of these many samples it speaks of."""
+        return self._log.spoken_among(sample_ids)
 
 
 class _Events(Sequence[Event]):

@@ -179,7 +179,7 @@ class LedgerView:
         """Every sample that an event with offset > `after` speaks of, undo included."""
         return self._log.touched(after, self.offset)
 
-    def spoken_of(self) -> Collection[str]:
+    def spoken_of(self) -> Spoken:
         """Every sample that an event of the ledger speaks of; a few more when the view is of an earlier offset."""
         return Spoken(self._log)
 

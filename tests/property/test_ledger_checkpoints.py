@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refinery.config import S3StoreSettings
 from refinery.digests import digest
 from refinery.errors import CorruptionError, TransientError
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, LedgerView, flag_event, segment_key
@@ -23,6 +24,7 @@ from refinery.ledger.log import EventLog
 from refinery.ledger.segments import Chain
 from refinery.store import ObjectStore
 from refinery.store.local import LocalStore
+from refinery.store.s3 import S3Store
 from tests.synthetic import quick_folder
 
 ACTORS = [Actor(ActorKind.PERSON, "ana"), Actor(ActorKind.MODEL, "blur-net"), Actor(ActorKind.USER, "u-1")]
@@ -177,6 +179,7 @@ def test_a_ledger_opened_through_checkpoints_answers_as_one_read_from_its_segmen
         assert list(answers(writer.view(), events)) == list(answers(LedgerView(truth), events))
         assert set(opened.view().spoken_of()) == set(LedgerView(truth).spoken_of())
         assert len(opened.view().spoken_of()) == len(set(opened.view().spoken_of()))
+        assert opened.view().spoken_of().among([*SAMPLES, "none"]) == set(LedgerView(truth).spoken_of())
         recalled = Ledger(store).view()
         recalled.recall([*SAMPLES, "no sample"])
         assert [recalled.history(s) for s in SAMPLES] == [LedgerView(truth).history(s) for s in SAMPLES]
@@ -380,3 +383,19 @@ def test_threads_that_share_ledgers_lose_and_double_nothing(ledgers: int) -> Non
         for ledger in (*shared, Ledger(store)):
             assert list(ledger.events()) == expected
             assert ledger.verify() == 120
+
+
+def test_checkpoints_on_s3_are_written_merged_and_read(
+    s3_settings: S3StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVENTS_BEHIND", 4)
+    monkeypatch.setattr(module, "_MERGED", 3)
+    store = S3Store(s3_settings)
+    ledger = Ledger(store)
+    for n in range(12):
+        ledger.append([flag(n), flag(n + 1, "review", ACTORS[1])])
+    assert 0 < len(keys(store)) < 6
+    opened = Ledger(store)
+    assert opened._checkpoints.open()[0].end > 20
+    assert list(opened.events()) == list(ledger.events())
+    assert opened.verify() == 12
