@@ -201,7 +201,7 @@ def test_killed_at_a_thousand_calls_nothing_acknowledged_is_lost_or_doubled(
 def test_killed_at_fifty_calls_over_a_long_ledger_nothing_is_lost_or_doubled(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prepare(folder, flags=200_000)
+    prepare(folder, flags=50_000)
     project = Project(folder, often=False)
     project.kills(7, 50)
     report(project, capsys)
