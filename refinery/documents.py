@@ -68,6 +68,7 @@ class DocumentBuilder:
             clusters = read_clusters(self._store, self._steps.near_duplicates)
         ids = inputs["sample_id"].combine_chunks() if inputs.num_rows else pa.array([], pa.string())
         rows = _rows_spoken_of(view, ids)
+        view.recall(rows.values())
         attributes, columns = self._attributes(inputs, view, rows)
         columns |= {
             "flags": _lists(len(ids), {row: _kinds(view, i) for row, i in rows.items()}),
@@ -89,6 +90,7 @@ class DocumentBuilder:
     def amend(self, documents: pa.Table, view: LedgerView) -> pa.Table:
         """Complete documents (the columns of `fields.schema()`) with what stands in the ledger now, the rest as it is."""
         ids = documents["sample_id"].to_pylist()
+        view.recall(ids)
         columns: dict[str, list[Any]] = {
             "flags": [_kinds(view, i) for i in ids],
             "tags": [view.tags(i) for i in ids],
@@ -165,7 +167,8 @@ def _rows_spoken_of(view: LedgerView, ids: pa.Array) -> dict[int, str]:
     """The rows of `ids` that the ledger speaks of, and their ids."""
     told = view.spoken_of()
     if len(told) > len(ids):
-        return {row: i for row, i in enumerate(ids.to_pylist()) if i in told}
+        found = told.among(ids.to_pylist())
+        return {row: i for row, i in enumerate(ids.to_pylist()) if i in found}
     spoken = list(told)
     rows = pc.index_in(pa.array(spoken, pa.string()), value_set=ids).to_pylist()
     return {row: i for row, i in zip(rows, spoken, strict=True) if row is not None}

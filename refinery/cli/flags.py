@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -133,7 +134,7 @@ def log(
             "stands": view.stands(event),
             "undone_by": undone.id if (undone := view.undone_by(event)) else None,
         }
-        for event in list(reversed(events))[:limit]
+        for event in islice(reversed(events), limit)
     ]
     document = {"ledger_offset": view.offset, "total": len(events), "events": rows}
     session.out.show(document, lambda: _log_lines(rows))

@@ -2,18 +2,18 @@
 
 Segment n is the object `ledger/<20-digit n>.jsonl`, written with put-if-absent, so of all writers exactly one makes it.
 Its first line is a header that names the digest of segment n-1; each further line is one event. An event's offset is
-its position in the whole ledger, from 1; "up to offset L" means the first L events. Nothing is ever rewritten.
+its position in the whole ledger, from 1; "up to offset L" means the first L events. Nothing is ever rewritten. Checkpoints
+(see `refinery.ledger.checkpoints`) make opening quick; the segments alone are the truth.
 """
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_left
+import threading
 from collections.abc import Iterable, Sequence
-from typing import Any
+from contextlib import suppress
 
-from refinery.digests import canonical_json, digest
-from refinery.errors import ConflictError, CorruptionError, InputError
+from refinery.digests import digest
+from refinery.errors import ConflictError, InputError, RefineryError
 from refinery.ledger.checked import (
     eval_event,
     feedback_event,
@@ -24,9 +24,12 @@ from refinery.ledger.checked import (
     unflag_events,
     view_event,
 )
+from refinery.ledger.checkpoints import Checkpoints, is_due
 from refinery.ledger.events import RECORDS, Actor, ActorKind, Event, EventType, fresh_id
+from refinery.ledger.log import EventLog
+from refinery.ledger.segments import Chain, segment_key
 from refinery.ledger.selection import Selection, parse_actor, undo_events
-from refinery.ledger.view import EventLog, LedgerView
+from refinery.ledger.view import LedgerView
 from refinery.store import ObjectStore
 from refinery.store.bulk import get_many
 
@@ -51,26 +54,26 @@ __all__ = [
     "view_event",
 ]
 
-FORMATS = ("refinery.ledger/1", "refinery.ledger/2")
-_SINCE_2 = frozenset({EventType.UNFLAG, EventType.EVAL, EventType.FEEDBACK, *RECORDS})
 _MOST_TRIES = 10_000
 
 
 class Ledger:
-    """The ledger of one store. Reading catches up with other writers at every call; appending is safe among many."""
+    """The ledger of one store. Reading catches up with other writers at every call; appending is safe among many, be they
+    threads that share one Ledger or other processes."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self._log = EventLog()
-        self._segments = 0
-        self._last_digest: str | None = None
-        self._ends: list[tuple[int, str]] = []
+        self._checkpoints = Checkpoints(store)
+        self._chain, self._log = Chain(), EventLog()
+        self._opened = False
+        self._growing = threading.RLock()  # held while chain and log grow, never while a segment is written
+        self._writing_checkpoint = threading.Lock()
+        self._looked_at = 0, 0  # segments and offset when a checkpoint was last thought of
 
     @property
     def offset(self) -> int:
         """The offset of the newest event (0: the ledger is empty)."""
-        self._catch_up()
-        return len(self._log.events)
+        return self._caught_up().end
 
     @property
     def moving_offset(self) -> int:
@@ -78,38 +81,42 @@ class Ledger:
         return self.view().moving_offset
 
     def events(self, *, after: int = 0, upto: int | None = None) -> Sequence[Event]:
-        """Events with `after` < offset ≤ `upto` (None: the newest), in order."""
-        self._catch_up()
-        return self._log.events[after : len(self._log.events) if upto is None else upto]
+        """Events with `after` < offset ≤ `upto` (None: the newest), in order; each is read when it is looked at."""
+        log = self._caught_up()
+        return log.between(after, log.end if upto is None else min(upto, log.end))
 
     def view(self, upto: int | None = None) -> LedgerView:
         """What stands on every sample at offset `upto` (None: now). InputError when the ledger is not that long."""
-        self._catch_up()
-        if upto is not None and not 0 <= upto <= len(self._log.events):
+        log = self._caught_up()
+        end = log.end
+        if upto is not None and not 0 <= upto <= end:
             raise InputError(
-                f"The ledger ends at offset {len(self._log.events)}: there is no offset {upto}. `refinery log` lists the offsets.",
+                f"The ledger ends at offset {end}: there is no offset {upto}. `refinery log` lists the offsets.",
                 kind="no_such_offset",
             )
-        return LedgerView(self._log, upto)
+        return LedgerView(log, end if upto is None else upto)
 
     def append(self, events: Iterable[Event]) -> list[Event]:
         """Append events as one act, durably and all or none; they come back with their offsets.
 
         An event whose id the ledger already holds is not appended again (the call may be repeated after a crash).
         """
-        pending = list(events)
+        pending = {event.id: event for event in events}
         group, write_id = fresh_id(), fresh_id()
         for _ in range(_MOST_TRIES):
-            self._catch_up()
-            fresh = [e for e in pending if e.id not in self._log.by_id]
-            if fresh:
-                first = len(self._log.events) + 1
-                placed = [e.at(first + i, group) for i, e in enumerate(fresh)]
-                data = self._segment(placed, write_id)
-                if not self.store.put_if_absent(segment_key(self._segments + 1), data):
-                    continue
-                self._extend(placed, data)
-            return sorted((self._log.by_id[i] for i in {e.id for e in pending}), key=lambda e: e.offset)
+            with self._growing:
+                log = self._caught_up()
+                known = log.holding(pending)
+                first, last = log.end + 1, len(self._chain)
+            fresh = [e for i, e in pending.items() if i not in known]
+            placed = [e.at(first + n, group) for n, e in enumerate(fresh)]
+            if placed and not self._put(placed, last, write_id):
+                continue
+            if known:  # perhaps their writer died before they were durable
+                self.store.settle(segment_key(len(self._chain)))
+            self._note()
+            found = [e for i in known if (e := log.get(i, log.end))]
+            return sorted([*found, *placed], key=lambda e: e.offset)
         raise ConflictError(
             "The ledger's end moved too often: other writers never paused. Try again.", kind="ledger_busy"
         )
@@ -127,88 +134,62 @@ class Ledger:
 
         InputError when the ledger is not that long.
         """
-        self._catch_up()
-        if offset == 0:
-            return 0, None
-        at = bisect_left(self._ends, (offset, ""))
-        if at == len(self._ends):
+        end = self._caught_up().end
+        if offset > end:
             raise InputError(
-                f"The ledger ends at offset {len(self._log.events)}: there is no offset {offset}.",
+                f"The ledger ends at offset {end}: there is no offset {offset}.",
                 kind="no_such_offset",
             )
-        return at + 1, self._ends[at][1]
+        number = self._chain.segment_of(offset)
+        return number, self._chain.digest(number)
 
     def verify(self) -> int:
-        """Read the whole chain anew; the number of segments. CorruptionError names the first bad one."""
+        """Read the whole chain anew, from the segments alone, and compare the checkpoints with it; the number of segments.
+        CorruptionError names the first bad one."""
         fresh = Ledger(self.store)
-        fresh._catch_up()
-        return fresh._segments
+        fresh._opened = True
+        log = fresh._caught_up()
+        self._checkpoints.verify(fresh._chain, log)
+        return len(fresh._chain)
 
-    def _segment(self, events: Sequence[Event], write_id: str) -> bytes:
-        header: dict[str, Any] = {
-            "format": _format(events),
-            "segment": self._segments + 1,
-            "previous": self._last_digest,
-            "first_offset": events[0].offset,
-            "events": len(events),
-            "write_id": write_id,
-        }
-        return b"\n".join([canonical_json(header), *(e.line() for e in events)]) + b"\n"
+    def _put(self, placed: Sequence[Event], last: int, write_id: str) -> bool:
+        """Write the segment after segment `last`. False: somebody else wrote it."""
+        data = self._chain.segment_after(last, placed, write_id)
+        if not self.store.put_if_absent(segment_key(last + 1), data):
+            return False
+        with self._growing:
+            if len(self._chain) == last:  # else another thread has read it already
+                self._chain.add(placed[-1].offset, digest(data))
+                self._log.extend(placed)
+        return True
 
-    def _catch_up(self) -> None:
-        ahead = 1
-        while True:
-            first = self._segments + 1
-            for data in get_many(self.store, map(segment_key, range(first, first + ahead))):
-                if data is None:
-                    return
-                self._accept(data)
-            ahead = min(2 * ahead, self.store.concurrency)
+    def _caught_up(self) -> EventLog:
+        """The log with everything that is in the store by now."""
+        with self._growing:
+            if not self._opened:
+                self._chain, self._log = self._checkpoints.open()
+                self._looked_at = len(self._chain), self._chain.end
+                self._opened = True
+            ahead = 1
+            while True:
+                first = len(self._chain) + 1
+                for data in get_many(self.store, map(segment_key, range(first, first + ahead))):
+                    if data is None:
+                        return self._log
+                    self._log.extend(self._chain.accept(data))
+                ahead = min(2 * ahead, self.store.concurrency)
 
-    def _accept(self, data: bytes) -> None:
-        number = self._segments + 1
-        lines = data.split(b"\n")
+    def _note(self) -> None:
+        """Write a checkpoint when it is time. The act is done already: it does not fail because a checkpoint does."""
+        segments, offset = self._looked_at
+        due = is_due(len(self._chain) - segments, self._chain.end - offset)
+        if not due or not self._writing_checkpoint.acquire(blocking=False):
+            return
         try:
-            header = json.loads(lines[0])
-            events = list(map(Event.from_json, json.loads(b"[" + b",".join(lines[1:-1]) + b"]")))
-        except ValueError as error:
-            raise CorruptionError(
-                f"Ledger segment {number} is damaged: {error}.", kind="damaged_segment"
-            ) from None
-        if header.get("format") not in FORMATS:
-            raise CorruptionError(
-                f"Ledger segment {number} has format {header.get('format')!r}; this version reads {' and '.join(FORMATS)}.",
-                kind="unknown_format",
-            )
-        offsets = [e.offset for e in events]
-        first = len(self._log.events) + 1
-        if (
-            header["segment"] != number
-            or header["previous"] != self._last_digest
-            or not header["events"] == len(events) == len(lines) - 2
-            or offsets != list(range(first, first + len(events)))
-            or lines[-1] != b""
-            or header["format"] < _format(events)
-        ):
-            raise CorruptionError(
-                f"Ledger segment {number} does not continue segment {number - 1}: the chain is broken.",
-                kind="broken_chain",
-            )
-        self._extend(events, data)
-
-    def _extend(self, events: Sequence[Event], segment: bytes) -> None:
-        self._log.extend(events)
-        self._segments += 1
-        self._last_digest = digest(segment)
-        self._ends.append((len(self._log.events), self._last_digest))
-
-
-def segment_key(number: int) -> str:
-    """The key of segment `number`, from 1."""
-    return f"ledger/{number:020d}.jsonl"
-
-
-def _format(events: Iterable[Event]) -> str:
-    """The oldest format that has words for these events: who reads only that one can still read them."""
-    new = any(e.type in _SINCE_2 or e.actor.kind is ActorKind.USER for e in events)
-    return FORMATS[new]
+            with self._growing:
+                chain, log = self._chain.copy(), self._log
+                self._looked_at = len(chain), chain.end
+            with suppress(RefineryError, ValueError):
+                self._checkpoints.write(chain, log)
+        finally:
+            self._writing_checkpoint.release()

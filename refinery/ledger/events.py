@@ -83,18 +83,19 @@ class Event:
     offset: int = 0
 
     def at(self, offset: int, group: str = "") -> Event:
-        """The same event in its place in the ledger, of an act called `group` unless it names one itself."""
+        """The same event in its place in the ledger, of an act called `group` unless it names one itself; what is empty is
+        None, as it is when it is read."""
         return Event(
             self.type,
             self.actor,
-            self.sample_id,
-            self.kind,
-            self.value,
+            self.sample_id or None,
+            self.kind or None,
+            None if self.value == "" else self.value,
             self.confidence,
-            self.reason,
-            self.evidence,
-            self.cause,
-            self.target,
+            self.reason or None,
+            None if self.evidence == "" else self.evidence,
+            self.cause or None,
+            self.target or None,
             self.time,
             self.id,
             self.group or group,

@@ -72,9 +72,8 @@ def undoable(view: LedgerView, chosen: Iterable[Event]) -> list[Event]:
     ids = {event.id for event in whole}
     inside = {e.id: e for e in whole if e.type is not EventType.UNDO or subject(view, e).id not in ids}
     undone: set[str] = set()  # by undos from outside that stand
-    for event in reversed(view.events):
-        outside = event.type is EventType.UNDO and event.id not in inside
-        if outside and event.target and event.id not in undone:
+    for event in reversed(view.where(types={EventType.UNDO})):
+        if event.id not in inside and event.target and event.id not in undone:
             undone.add(event.target)
     return [event for event in inside.values() if event.id not in undone]
 
@@ -82,9 +81,8 @@ def undoable(view: LedgerView, chosen: Iterable[Event]) -> list[Event]:
 def with_followers(view: LedgerView, chosen: Iterable[Event]) -> list[Event]:
     """The chosen events and all that follow from them through `cause`, in order of offset."""
     followers: dict[str, list[Event]] = defaultdict(list)
-    for event in view.events:
-        if event.cause:
-            followers[event.cause].append(event)
+    for event in view.where(caused=True):
+        followers[str(event.cause)].append(event)
     found = {event.id: event for event in chosen}
     queue = list(found.values())
     for event in queue:
@@ -140,19 +138,14 @@ def _chosen(view: LedgerView, selection: Selection) -> list[Event]:
         return [event]
     if selection.act is None and selection.actor is None:
         return view.last_group()
-    said = view.events
-    if selection.act is not None:
-        group = _only_act(view.events, selection.act)
-        said = [e for e in said if e.group == group]
-    if selection.actor is not None:
-        said = [e for e in said if e.actor == selection.actor]
-        if not said:
-            known = {str(e.actor) for e in view.events}
-            raise InputError(
-                f"The ledger has no event of {selection.actor}.{did_you_mean(str(selection.actor), known)}"
-                " `refinery log` names who said what.",
-                kind="no_such_actor",
-            )
+    group = None if selection.act is None else _only_act(view, selection.act)
+    said = view.where(actor=selection.actor, group=group)
+    if selection.actor is not None and not said:
+        raise InputError(
+            f"The ledger has no event of {selection.actor}.{did_you_mean(str(selection.actor), view.actors())}"
+            " `refinery log` names who said what.",
+            kind="no_such_actor",
+        )
     wanted = (e for e in said if e.offset > selection.since and e.type not in RECORDS)
     return [e for e in wanted if selection.kind in (None, subject(view, e).kind)]
 
@@ -172,8 +165,8 @@ def _changes(view: LedgerView, targets: Sequence[Event], actor: Actor) -> bool:
     return any((view.undone_by(of) is None) != (then.undone_by(of) is None) for of in subjects)
 
 
-def _only_act(events: Iterable[Event], prefix: str) -> str:
-    found = {e.group for e in events if e.group.startswith(prefix)}
+def _only_act(view: LedgerView, prefix: str) -> str:
+    found = view.acts(prefix)
     if len(found) != 1 or not prefix:
         count = "no act" if not found else f"{len(found)} acts"
         raise InputError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from refinery.errors import InputError
 from refinery.fields import Field, FieldType
-from refinery.ledger.events import RECORDS, ActorKind, Event, EventType
+from refinery.ledger.events import RECORDS, Actor, ActorKind, Event, EventType
+from refinery.ledger.log import EventLog, Spoken
 
 _NOT_BARELY_UNDONE = RECORDS | {EventType.UNDO, EventType.FIELD}
 
@@ -21,33 +21,6 @@ class Decision:
     event: Event
 
 
-class EventLog:
-    """The events of a ledger so far, in order, and where to find them. It only grows, so views of it stay what they are."""
-
-    def __init__(self, events: Sequence[Event] = ()) -> None:
-        self.events: list[Event] = []
-        self.by_id: dict[str, Event] = {}
-        self.by_sample: dict[str, list[Event]] = defaultdict(list)
-        self.undos: dict[str, list[Event]] = defaultdict(list)
-        self.registrations: list[Event] = []
-        self.records: list[Event] = []
-        self.extend(events)
-
-    def extend(self, events: Sequence[Event]) -> None:
-        """Add events that have their offsets."""
-        self.events.extend(events)
-        for event in events:
-            self.by_id[event.id] = event
-            if event.sample_id:
-                self.by_sample[event.sample_id].append(event)
-            if event.type is EventType.UNDO and event.target:
-                self.undos[event.target].append(event)
-            if event.type is EventType.FIELD:
-                self.registrations.append(event)
-            if event.type in RECORDS:
-                self.records.append(event)
-
-
 class LedgerView:
     """A fold over the first `offset` events. An event stands unless an undo that stands targets it.
 
@@ -55,57 +28,75 @@ class LedgerView:
     """
 
     def __init__(self, log: EventLog, offset: int | None = None) -> None:
-        self.offset = len(log.events) if offset is None else offset
+        self.offset = log.end if offset is None else offset
         self._log = log
 
     @property
     def events(self) -> Sequence[Event]:
-        """The first `offset` events of the ledger, in order."""
-        return self._log.events[: self.offset]
+        """The first `offset` events of the ledger, in order; each is read when it is looked at."""
+        return self._log.between(0, self.offset)
 
     def get(self, event_id: str) -> Event | None:
         """The event with this id, if it is one of the first `offset`."""
-        event = self._log.by_id.get(event_id)
-        return event if event and event.offset <= self.offset else None
+        return self._log.get(event_id, self.offset)
+
+    def where(
+        self,
+        *,
+        types: Collection[EventType] | None = None,
+        actor: Actor | None = None,
+        group: str | None = None,
+        caused: bool = False,
+    ) -> list[Event]:
+        """The events of these types, of this actor, of this act and (with `caused`) with a cause, oldest first."""
+        chosen = None if types is None else frozenset(types)
+        return self._log.where(self.offset, types=chosen, actor=actor, group=group, caused=caused)
+
+    def acts(self, prefix: str) -> set[str]:
+        """The acts whose id starts so."""
+        return self._log.acts(prefix, self.offset)
+
+    def actors(self) -> set[str]:
+        """Who said anything, as `model blur-critic`."""
+        return self._log.actors(self.offset)
 
     def find(self, event_id: str) -> Event:
         """The event with this id, or with the only id that starts so. InputError when there is none or several."""
         if exact := self.get(event_id):
             return exact
-        found = [e for e in self.events if e.id.startswith(event_id)]
-        if len(found) != 1 or not event_id:
+        found = self._log.like(event_id, self.offset)
+        event = self.get(found[0]) if len(found) == 1 and event_id else None
+        if event is None:
             count = "no event" if not found else f"{len(found)} events"
             raise InputError(
                 f"The ledger has {count} with an id that starts with {event_id!r}.", kind="no_such_event"
             )
-        return found[0]
+        return event
 
     def with_events(self, events: Sequence[Event]) -> LedgerView:
         """The view as it would be if `events` were appended: for what-if, nothing is written."""
         fresh = [event.at(self.offset + n) for n, event in enumerate(events, start=1)]
-        return LedgerView(EventLog([*self.events, *fresh]), self.offset + len(fresh))
+        return LedgerView(EventLog(fresh, self._log, self.offset), self.offset + len(fresh))
 
     @property
     def moving_offset(self) -> int:
         """The offset of the newest event that can move a verdict. Verdicts at it and at `offset` are the same."""
         offset = self.offset
-        for event in reversed(self._log.records):
-            if event.offset == offset:
-                offset -= 1
-            elif event.offset < offset:
+        for event in reversed(self.where(types=RECORDS)):
+            if event.offset < offset:
                 break
+            offset -= 1
         return offset
 
     def records(self, kind: EventType, name: str | None = None) -> list[Event]:
         """The events of one of RECORDS (of one name), oldest first: policies adopted, views saved, snapshots frozen."""
-        found = (e for e in self._log.records if e.offset <= self.offset)
-        return [e for e in found if e.type is kind and name in (None, e.kind)]
+        return [e for e in self.where(types={kind}) if name in (None, e.kind)]
 
     def about(self, sample_ids: Collection[str]) -> LedgerView:
         """What the view says of some samples and of the fields, with nothing of others: for what-if, again and again."""
         spoken = [e for i in sample_ids for e in self.history(i)]
-        fields = [e for e in self._log.registrations if e.offset <= self.offset]
-        undos = [u for e in fields for u in self._log.undos.get(e.id, ())]
+        fields = self.where(types={EventType.FIELD})
+        undos = [u for e in fields for u in self._log.undos_of(e.id, self.offset)]
         events = {e.id: e for e in (*spoken, *fields, *undos)}
         return LedgerView(EventLog(sorted(events.values(), key=lambda e: e.offset)), self.offset)
 
@@ -130,12 +121,11 @@ class LedgerView:
 
     def undone_by(self, event: Event) -> Event | None:
         """The (oldest) undo that stands and compensates the event, if any."""
-        if event.id not in self._log.undos:
-            return None
         chain = [event]
         for each in chain:
-            undos = self._log.undos.get(each.id, ())
-            chain += [u for u in undos if each.offset < u.offset <= self.offset]
+            chain += [u for u in self._log.undos_of(each.id, self.offset) if each.offset < u.offset]
+        if len(chain) == 1:
+            return None
         undone: dict[str, Event] = {}
         for undo in sorted(chain[1:], key=lambda u: u.offset, reverse=True):
             if undo.id not in undone:
@@ -187,29 +177,32 @@ class LedgerView:
 
     def touched(self, after: int) -> set[str]:
         """Every sample that an event with offset > `after` speaks of, undo included."""
-        return {e.sample_id for e in self._log.events[after : self.offset] if e.sample_id}
+        return self._log.touched(after, self.offset)
 
-    def spoken_of(self) -> Collection[str]:
+    def spoken_of(self) -> Spoken:
         """Every sample that an event of the ledger speaks of; a few more when the view is of an earlier offset."""
-        return self._log.by_sample.keys()
+        return Spoken(self._log)
 
     def history(self, sample_id: str) -> list[Event]:
         """Every event that ever spoke of a sample, undone ones and undos included, oldest first."""
-        return [e for e in self._log.by_sample.get(sample_id, ()) if e.offset <= self.offset]
+        return self._log.history(sample_id, self.offset)
+
+    def recall(self, sample_ids: Collection[str]) -> None:
+        """Say that these samples will be asked for: reading what was said of many at once is much quicker."""
+        self._log.recall(sample_ids)
 
     def registered_fields(self) -> list[Field]:
         """The attributes registered so far: for each name the newest registration that stands."""
         fields: dict[str, Field] = {}
-        for event in self._log.registrations:
-            if event.offset <= self.offset and self.stands(event):
+        for event in self.where(types={EventType.FIELD}):
+            if self.stands(event):
                 name = str(event.kind)
                 fields[name] = Field(name, FieldType(event.value["type"]), event.value.get("description", ""))
         return list(fields.values())
 
     def last_group(self) -> list[Event]:
         """The events of the newest act that is not undone, nor an undo, field or record: what a bare `undo` compensates."""
-        events = self.events
-        for event in reversed(events):
+        for event in reversed(self.events):
             if event.type not in _NOT_BARELY_UNDONE and self.undone_by(event) is None:
-                return [e for e in events if e.group == event.group and self.undone_by(e) is None]
+                return [e for e in self.where(group=event.group) if self.undone_by(e) is None]
         return []

@@ -51,6 +51,11 @@ class ObjectStore(Protocol):
         """Like `put_if_absent`, with the bytes of a local file, streamed."""
         ...
 
+    def settle(self, key: str) -> None:
+        """Make an object that was found as durable as one that this call had written: it may be that of a writer who was
+        killed, or told of an error, after the object became visible. InputError(kind="no_such_object") when there is none."""
+        ...
+
     def put_if_match(self, key: str, data: bytes, etag: str | None) -> str:
         """Compare-and-swap: write when the current etag is `etag` (None: when there is no object).
 

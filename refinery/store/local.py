@@ -63,6 +63,15 @@ class LocalStore:
             _sync(file)
             return self._link(scratch, target)
 
+    def settle(self, key: str) -> None:
+        # its bytes were synced before it became visible: what may be missing is its name, and those of its folders
+        target = self._path(key)
+        if not target.is_file():
+            raise self._absent(key)
+        with self._as_transient():
+            for folder in target.relative_to(self.root).parents:
+                _sync_folder(self.root / folder)
+
     def put_if_match(self, key: str, data: bytes, etag: str | None) -> str:
         target = self._path(key)
         if etag is None:
@@ -88,7 +97,7 @@ class LocalStore:
     def delete(self, key: str) -> bool:
         target = self._path(key)
         # a swap in progress has read what is deleted here: without the lock it would bring the object back
-        with self._swap_lock():
+        with self._as_transient(), self._swap_lock():
             if not target.is_file():
                 return False
             target.unlink()
@@ -151,7 +160,7 @@ class LocalStore:
     @contextmanager
     def _new_file(self) -> Iterator[tuple[BinaryIO, Path]]:
         """A scratch file, locked while it is written: a file without a lock belongs to nobody alive."""
-        try:
+        with self._as_transient():
             while True:
                 scratch = self._scratch / uuid.uuid4().hex
                 with scratch.open("xb") as file:
@@ -163,6 +172,11 @@ class LocalStore:
                     finally:
                         scratch.unlink(missing_ok=True)
                     return
+
+    @contextmanager
+    def _as_transient(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise TransientError(
                 f"The store {self.root} could not be written: {error}. Free space or mend its permissions, "

@@ -127,6 +127,10 @@ class S3Store:
                 return self._put(key, read(0, size), None) is not None
             return self._put_parts(key, (read, size), None) is not None
 
+    def settle(self, key: str) -> None:
+        if self._head(key) is None:  # what is visible is durable
+            raise self._absent(key)
+
     def put_if_match(self, key: str, data: bytes, etag: str | None) -> str:
         written = self._put(key, data, None if etag is None else _Version.of_token(etag))
         if written is None:

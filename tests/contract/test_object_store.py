@@ -199,6 +199,15 @@ ESCAPES = [
 ESCAPES += ["a b", "é", "a\n", "~/x", "a/" + "\udcff", "%2e%2e/x", "a:b", "*"]
 
 
+def test_only_what_is_there_is_settled(store: ObjectStore) -> None:
+    store.put_if_absent("a/b/c", b"x")
+    store.settle("a/b/c")
+    for key in ("a/b", "a/c"):
+        with pytest.raises(InputError) as caught:
+            store.settle(key)
+        assert caught.value.kind == "no_such_object"
+
+
 @pytest.mark.parametrize("key", ESCAPES)
 def test_a_key_that_could_leave_the_store_is_refused_by_every_verb(
     store: ObjectStore, tmp_path: Path, key: str
@@ -211,6 +220,7 @@ def test_a_key_that_could_leave_the_store_is_refused_by_every_verb(
         lambda: store.put_if_absent(key, b"x"),
         lambda: store.put_file_if_absent(key, tmp_path / "f"),
         lambda: store.put_if_match(key, b"x", None),
+        lambda: store.settle(key),
         lambda: store.delete(key),
         lambda: store.local_path(key),
         lambda: store.get_range(key, 0, 1),

@@ -3,66 +3,41 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import pytest
+from calls import FORKS, Calls, die, failing
 
 from refinery.digests import digest
 from refinery.errors import TransientError
-from refinery.ledger import Actor, ActorKind, Event, Ledger, flag_event
+from refinery.ledger import Actor, ActorKind, Event, Ledger, flag_event, segment_key
 from refinery.store.local import LocalStore
 
 ANA = Actor(ActorKind.PERSON, "ana")
-CALLS = ("link", "fsync", "open", "unlink")
 
 
 def flag(number: int) -> Event:
     return flag_event(digest(str(number).encode()), "reject", ANA, known_kinds=("reject",))
 
 
-def at_call(moment: int, act: Callable[[], None]) -> Callable[[str], Any]:
-    """What stands in for a function of `os`: the same, but `act` comes first at the call with number `moment`."""
-    seen = [0]
-
-    def instead(name: str) -> Any:
-        real = getattr(os, name)
-
-        def wrapped(*args: Any, **more: Any) -> Any:
-            seen[0] += 1
-            if seen[0] == moment:
-                act()
-            return real(*args, **more)
-
-        return wrapped
-
-    return instead
-
-
 def _dies_at(folder: Path, moment: int, told: Connection) -> None:
     ledger = Ledger(LocalStore(folder))
-    instead = at_call(moment, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    for name in CALLS:
-        setattr(os, name, instead(name))
+    Calls(moment, die).install(setattr)
     for number in range(20):
         [event] = ledger.append([flag(number)])
         told.send(event.id)
 
 
 def test_a_writer_killed_at_any_call_loses_and_doubles_nothing_it_was_told(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["refinery.ledger", "refinery.store.local", __name__])
     acknowledged: list[str] = []
     for moment in range(1, 26):
-        ours, theirs = context.Pipe(duplex=False)
-        writer = context.Process(target=_dies_at, args=(tmp_path / "store", moment, theirs))
+        ours, theirs = FORKS.Pipe(duplex=False)
+        writer = FORKS.Process(target=_dies_at, args=(tmp_path / "store", moment, theirs))
         writer.start()
         theirs.close()
         told: list[str] = []
@@ -74,6 +49,7 @@ def test_a_writer_killed_at_any_call_loses_and_doubles_nothing_it_was_told(tmp_p
         assert writer.exitcode == -signal.SIGKILL
         acknowledged += told
         ledger = Ledger(LocalStore(tmp_path / "store"))
+        assert list((tmp_path / "store" / ".tmp").iterdir()) == [], "what it left is swept"
         ids = [event.id for event in ledger.events()]
         assert len(set(ids)) == len(ids)
         assert set(acknowledged) <= set(ids)
@@ -82,27 +58,75 @@ def test_a_writer_killed_at_any_call_loses_and_doubles_nothing_it_was_told(tmp_p
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize("moment", range(1, 5))
+@pytest.mark.parametrize("moment", [1, 2, 4, 5, 6, 7])  # the third makes a folder that is there
 def test_a_failing_disk_is_an_error_to_try_again_and_the_same_append_then_stands_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int, code: int
 ) -> None:
     ledger = Ledger(LocalStore(tmp_path / "store"))
     [before] = ledger.append([flag(1)])
 
-    def fail() -> None:
-        raise OSError(code, os.strerror(code))
-
     event = flag(2)
     with monkeypatch.context() as broken:
-        instead = at_call(moment, fail)
-        for name in CALLS:
-            broken.setattr(os, name, instead(name))
+        Calls(moment, failing(code)).install(broken.setattr)
         with pytest.raises(TransientError, match="could not be written"):
             ledger.append([event])
     ledger.append([event])
     fresh = Ledger(LocalStore(tmp_path / "store"))
     assert [e.id for e in fresh.events()] == [before.id, event.id]
     assert fresh.verify() == 2
+
+
+def synced(monkeypatch: pytest.MonkeyPatch, code: int | None = None) -> list[Path]:
+    """The folders that are synced from now on; with `code` each such sync fails."""
+    found: list[Path] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        place = Path(f"/proc/self/fd/{handle}").resolve()
+        if place.is_dir():
+            found.append(place)
+            if code is not None:
+                raise OSError(code, os.strerror(code))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+@pytest.mark.parametrize("again", ["same", "fresh"])
+def test_what_became_visible_without_a_sync_is_synced_before_it_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    ledger = Ledger(LocalStore(tmp_path / "store"))
+    event = flag(1)
+    with monkeypatch.context() as broken:
+        synced(broken, errno.EIO)
+        with pytest.raises(TransientError):
+            ledger.append([event])
+        assert (tmp_path / "store" / "ledger").is_dir(), "it is visible"
+        repeating = ledger if again == "same" else Ledger(LocalStore(tmp_path / "store"))
+        with pytest.raises(TransientError):
+            repeating.append([event])
+    folders = synced(monkeypatch)
+    assert [e.id for e in repeating.append([event])] == [event.id]
+    assert folders == [tmp_path / "store" / "ledger", tmp_path / "store"]
+    assert repeating.verify() == 1
+    del folders[:]
+    repeating.append([flag(2)])
+    assert folders == [tmp_path / "store" / "ledger"], "the usual append syncs its folder and no more"
+
+
+def test_a_half_written_scratch_file_is_no_object_and_is_swept_when_the_store_opens(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    ledger = Ledger(store)
+    ledger.append([flag(1)])
+    whole = store.get(segment_key(1)).replace(b'"segment":1', b'"segment":2')
+    for cut in range(0, len(whole), 50):
+        (tmp_path / "store" / ".tmp" / f"torn-{cut}").write_bytes(whole[:cut])
+    assert [info.key for info in store.list("")] == [segment_key(1)]
+    assert Ledger(store).verify() == 1
+    LocalStore(tmp_path / "store")
+    assert list((tmp_path / "store" / ".tmp").iterdir()) == []
 
 
 def test_a_file_too_large_for_the_disk_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from refinery.blobs import blob_key
 from refinery.digests import digest
 from refinery.export import Exporter, parse_recipe
-from refinery.ledger import Actor, ActorKind, Event, EventType
+from refinery.ledger import Actor, ActorKind, Event, EventType, checkpoints
 from refinery.snapshots import Snapshots
 from refinery.states.head import read_head
 from refinery.store.local import LocalStore
@@ -67,6 +67,7 @@ def make(folder: Path) -> dict[str, object]:
     project.ledger.append([_flag(3, ANA, "keep")])
     project.ledger.undo([rejected], ANA, "it was none")
     reviewed = [_flag(1, CRITIC, "review"), Event(EventType.EVAL, EVAL, SAMPLES[0].id, "probe/loss", 0.25)]
+    checkpoints.EVENTS_BEHIND = 1  # so that this append leaves one
     project.ledger.append([*reviewed, Event(EventType.UNFLAG, ANA, SAMPLES[0].id, "review")])
     project.replayer.replay(project.policy)
     head, _ = read_head(store)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from refinery.digests import digest
 from refinery.errors import CorruptionError, RefineryError
 from refinery.export import Exporter
 from refinery.facts import Step
@@ -148,3 +149,20 @@ def test_inputs_of_a_version_that_nobody_wrote_yet_are_read_from_truth_again(tmp
     with pytest.raises(CorruptionError) as caught:
         KeptInputs(LocalStore(folder)).rows(segments)
     assert caught.value.kind == "lost_inputs"
+
+
+def test_a_checkpoint_of_a_former_version_is_read_and_one_that_nobody_wrote_yet_is_not(
+    tmp_path: Path,
+) -> None:
+    [origin] = [path for path in SAMPLES if path.name == PACKS]
+    store = LocalStore(shutil.copytree(origin / "store", tmp_path / "store"))
+    expected = json.loads((origin / "expected.json").read_text(encoding="utf-8"))
+    first, *_, last = [info.key for info in store.list("ledger/")]
+    store.delete(first)  # so that nobody but the checkpoint says what was in it
+    assert [e.to_json() for e in Ledger(store).events()] == expected["ledger"]
+    [key] = [info.key for info in store.list("checkpoints/")]
+    data = store.get(key).replace(b"refinery.checkpoint/1", b"refinery.checkpoint/9")
+    store.delete(key)
+    store.put_if_absent(key.replace(key[-70:-6], digest(data)), data)
+    assert store.exists(last)
+    assert list(Ledger(store).events()) == []
