@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refinery.errors import InputError
-from refinery.export import export_prefix, parse_recipe
+from refinery.export import parse_recipe
+from refinery.export_index import export_prefix
 from refinery.facts import Step
 from refinery.project import Refinery
 from refinery.states.head import read_head

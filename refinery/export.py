@@ -23,29 +23,27 @@ import pyarrow as pa
 
 import datago
 from refinery.blobs import blob_key, spool
-from refinery.digests import canonical_json, digest_chunks, digest_file, digest_json
-from refinery.errors import ConfigError, CorruptionError, InputError, TransientError
+from refinery.digests import canonical_json, digest_file, digest_json
+from refinery.errors import ConfigError, ConflictError, CorruptionError, InputError, TransientError
+from refinery.export_index import (
+    ShardRecord,
+    export_index,
+    export_prefix,
+    histogram,
+    left_out,
+    parse_index,
+    pieces,
+    record_key,
+    shard_findings,
+)
 from refinery.progress import NullProgress, Progress
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.rows import row_digests
 from refinery.store import ObjectStore
+from refinery.tombstones import Tombstones
 
-FORMAT = "refinery.export/1"
-_PIECE = 8 << 20
+_MOST_TRIES = 10
 _EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRecord:
-    """One finished shard. `inputs` is the digest of all it is a function of; `meta` is what its format's reader wants."""
-
-    name: str
-    bytes: int
-    digest: str
-    samples: int
-    bucket: list[int] | None
-    inputs: str
-    meta: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +80,31 @@ class Layout:
     inputs: dict[str, str]
 
 
-def planned(rows: pa.Table, recipe: datago.Recipe) -> Layout:
-    """The layout of a snapshot's rows under a recipe. Writes nothing."""
+def planned(rows: pa.Table, recipe: datago.Recipe, taken_down: Collection[str] = ()) -> Layout:
+    """The layout of a snapshot's rows under a recipe. Writes nothing.
+
+    Without samples that were taken down, which are in none of its shards; all other shards are what they would be with them.
+    """
     ids, all_payloads = rows["sample_id"].to_pylist(), rows["payloads"].to_pylist()
     digests = dict(zip(ids, row_digests(rows), strict=True))
-    plans = list(datago.plan(ids, rows["width"].to_pylist(), rows["height"].to_pylist(), recipe))
+    whole = datago.plan(ids, rows["width"].to_pylist(), rows["height"].to_pylist(), recipe)
+    plans = [left for plan in whole if (left := _left(plan, set(taken_down))).sample_ids]
     payloads = sorted({p["name"] for text in all_payloads if text != "[]" for p in json.loads(text)})
     inputs = {
         p.name: digest_json([recipe.digest, p.name, payloads, [digests[i].hex() for i in p.sample_ids]])
         for p in plans
     }
     return Layout(plans, payloads, inputs)
+
+
+def _left(plan: datago.ShardPlan, taken_down: set[str]) -> datago.ShardPlan:
+    """A shard without the samples that were taken down, under a name of its own: the other one stays until its index goes."""
+    gone = sorted(taken_down.intersection(plan.sample_ids))
+    if not gone:
+        return plan
+    stem, _, extension = plan.name.rpartition(".")
+    left = tuple(i for i in plan.sample_ids if i not in taken_down)
+    return datago.ShardPlan(f"{stem}.{digest_json(gone)[:8]}.{extension}", plan.bucket, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +137,47 @@ class Exporter:
     def __init__(self, store: ObjectStore, snapshots: Snapshots) -> None:
         self._store = store
         self._snapshots = snapshots
+        self._tombstones = Tombstones(store)
 
     def export(
         self, snapshot: Snapshot, recipe: datago.Recipe, *, workers: int = 1, progress: Progress | None = None
     ) -> ExportReport:
-        """Write what is missing of an export. Any number of workers, any interruption before: the same bytes."""
-        progress = progress or NullProgress()
-        prefix = export_prefix(snapshot, recipe)
+        """Write what is missing of an export. Any number of workers, any interruption before: the same bytes.
+
+        Samples that were taken down are left out, and shards that hold one are replaced. ConflictError when samples are
+        being taken down all the time.
+        """
         table = self._snapshots.rows(snapshot)
+        ids = table["sample_id"].to_pylist()
+        for _ in range(_MOST_TRIES):
+            gone = self._tombstones.gone(ids)
+            report, records = self._shards(snapshot, recipe, table, gone, workers, progress or NullProgress())
+            # asked again once all shards are written: a takedown since may have removed some of them
+            if self._tombstones.gone(ids) == gone:
+                self._publish(snapshot, recipe, report.prefix, records, gone)
+                return report
+        raise ConflictError(
+            f"Samples of {snapshot.ref} were taken down while it was exported, again and again: export it once that is done.",
+            kind="export_busy",
+        )
+
+    def _shards(
+        self,
+        snapshot: Snapshot,
+        recipe: datago.Recipe,
+        table: pa.Table,
+        gone: Collection[str],
+        workers: int,
+        progress: Progress,
+    ) -> tuple[ExportReport, list[ShardRecord]]:
+        """Write the shards that are missing, each with its record; the records of all, in order of name."""
+        prefix = export_prefix(snapshot, recipe)
         rows = {row["sample_id"]: row for row in table.to_pylist()}
-        layout = planned(table, recipe)
+        layout = planned(table, recipe, gone)
         plans, payloads, inputs = layout.plans, layout.payloads, layout.inputs
         found = {p.name: r for p in plans if (r := self._record(prefix, p.name)) is not None}
         older = self._parent_records(snapshot, recipe)
-        progress.start(len(rows), "samples")
+        progress.start(len(rows) - len(gone), "samples")
         progress.advance(sum(r.samples for r in found.values()))
 
         def make(plan: datago.ShardPlan) -> tuple[ShardRecord, bool]:
@@ -157,11 +196,8 @@ class Exporter:
             made = list(pool.map(make, [p for p in plans if p.name not in found]))
         progress.done()
         records = sorted([*found.values(), *(r for r, _ in made)], key=lambda r: r.name)
-        self._store.put_if_absent(
-            f"{prefix}/index.json", canonical_json(export_index(snapshot, recipe, records))
-        )
         reused = sum(1 for _, was in made if was)
-        return ExportReport(
+        report = ExportReport(
             snapshot=snapshot.ref,
             recipe=recipe.digest,
             prefix=prefix,
@@ -171,14 +207,39 @@ class Exporter:
             written=len(made) - reused,
             reused=reused,
             found=len(found),
-            buckets=_histogram(records),
+            buckets=histogram(records),
         )
+        return report, records
+
+    def _publish(
+        self,
+        snapshot: Snapshot,
+        recipe: datago.Recipe,
+        prefix: str,
+        records: list[ShardRecord],
+        gone: Collection[str],
+    ) -> None:
+        """Write the index; of other samples taken down than these one is replaced, and what it alone named is removed."""
+        key, data = f"{prefix}/index.json", canonical_json(export_index(snapshot, recipe, records, gone))
+        found = None if self._store.put_if_absent(key, data) else self._store.get_with_etag(key)
+        if found is not None and left_out(found[0]) != sorted(gone):
+            self._store.put_if_match(key, data, found[1])
+        elif not gone:
+            return
+        named = {
+            key,
+            *(f"{prefix}/{r.name}" for r in records),
+            *(record_key(prefix, r.name) for r in records),
+        }
+        for info in list(self._store.list(f"{prefix}/")):
+            if info.key not in named:
+                self._store.delete(info.key)
 
     def exports(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         """The indexes of a snapshot's complete exports."""
         for info in self._store.list(f"exports/{snapshot.ref}/"):
             if info.key.endswith("/index.json"):
-                yield json.loads(self._store.get(info.key)) | {"prefix": info.key.removesuffix("/index.json")}
+                yield parse_index(self._store.get(info.key), info.key)
 
     def verify(self, index: dict[str, Any]) -> Iterator[str]:
         """Read every shard of an export again; yields a sentence for each that is missing or damaged."""
@@ -254,62 +315,6 @@ class Exporter:
             return True
 
 
-def export_prefix(snapshot: Snapshot, recipe: datago.Recipe) -> str:
-    """The key prefix of an export."""
-    return f"exports/{snapshot.ref}/{recipe.format}-{recipe.digest[:16]}"
-
-
-def index_entry(record: ShardRecord | None) -> dict[str, Any]:
-    """What index.json says of a shard; empty without a record."""
-    return {k: v for k, v in asdict(record).items() if k not in ("meta", "inputs")} if record else {}
-
-
-def export_index(snapshot: Snapshot, recipe: datago.Recipe, records: list[ShardRecord]) -> dict[str, Any]:
-    """index.json, of records in order of name. For MDS it is at the same time the index that `streaming.StreamingDataset` reads."""
-    body: dict[str, Any] = {
-        "format": FORMAT,
-        "snapshot": {"ref": snapshot.ref, "root": snapshot.root, "count": snapshot.count},
-        "recipe": recipe.to_dict(),
-        "recipe_digest": recipe.digest,
-        "samples": sum(r.samples for r in records),
-        "bytes": sum(r.bytes for r in records),
-        "buckets": _histogram(records),
-        "files": [index_entry(r) for r in records],
-    }
-    if recipe.format == "mds":
-        body |= {"version": 2, "shards": [r.meta for r in records]}
-    return body
-
-
-def _histogram(records: list[ShardRecord]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for record in records:
-        name = "x".join(str(side) for side in record.bucket) if record.bucket else "any"
-        counts[name] = counts.get(name, 0) + record.samples
-    return dict(sorted(counts.items()))
-
-
-def record_key(prefix: str, name: str) -> str:
-    """The key of a shard's record."""
-    return f"{prefix}/records/{name}.json"
-
-
-def shard_findings(store: ObjectStore, key: str, digests: Collection[str]) -> Iterator[str]:
-    """Read a shard again: a sentence when it is missing, or its digest is none of these."""
-    if not store.exists(key):
-        yield f"Shard {key} is missing."
-    elif digest_chunks(_pieces(store, key)) not in digests:
-        yield f"Shard {key} is damaged: its digest is not {' or '.join(sorted(digests))}."
-
-
-def _pieces(store: ObjectStore, key: str) -> Iterator[bytes]:
-    """An object's bytes, so much at a time."""
-    start = 0
-    while piece := store.get_range(key, start, _PIECE):
-        yield piece
-        start += len(piece)
-
-
 @contextmanager
 def _as_file(store: ObjectStore, key: str) -> Iterator[Path]:
     """An object as a file: where it lies, or a temporary copy."""
@@ -318,6 +323,6 @@ def _as_file(store: ObjectStore, key: str) -> Iterator[Path]:
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="refinery-") as copy:
-        for piece in _pieces(store, key):
+        for piece in pieces(store, key):
             spool(copy, piece)
         yield Path(copy.name)

@@ -9,7 +9,7 @@ which may get more rows, by the root of the rows they had (see `fact_rows`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,13 @@ class Locks:
             )
         return lock
 
-    def verify(self, snapshot: Snapshot) -> Iterator[Damage]:
-        """Read what a snapshot's lock names again: everything that is missing or has other bytes. Nothing without a lock."""
+    def verify(
+        self, snapshot: Snapshot, removed: Mapping[str, Mapping[str, str]] | None = None
+    ) -> Iterator[Damage]:
+        """Read what a snapshot's lock names again: everything that is missing or has other bytes. Nothing without a lock.
+
+        `removed` are rows of facts that were taken down: key of the file → sample id → digest of the row.
+        """
         key = _lock_key(snapshot.ref)
         found = self._store.get_with_etag(key)
         if found is None:
@@ -122,7 +127,7 @@ class Locks:
             return
         yield from filter(None, each(self._store, self._check, lock.objects.items()))
         yield from self._check_ledger(lock.segments, lock.last)
-        yield from self._check_facts(lock)
+        yield from self._check_facts(lock, removed or {})
 
     def samples(self, batch: str) -> list[str]:
         """The distinct samples of a landed batch, in order of id: what the bitmaps of locked facts are over."""
@@ -171,7 +176,7 @@ class Locks:
                 found[info.key] = locked.to_json()
         return found
 
-    def _check_facts(self, lock: Lock) -> Iterator[Damage]:
+    def _check_facts(self, lock: Lock, removed: Mapping[str, Mapping[str, str]]) -> Iterator[Damage]:
         keys = sorted(lock.facts)
         for key, data in zip(keys, get_many(self._store, keys), strict=True):
             if data is None:
@@ -183,7 +188,7 @@ class Locks:
                 samples = self.samples(_batch_of(key))
             except (RefineryError, OSError, ValueError, KeyError, TypeError):
                 continue  # the batch is damaged, and named as that
-            found = lock.facts[key].damage(data, samples, key)
+            found = lock.facts[key].damage(data, samples, key, removed.get(key))
             if found is not None:
                 yield key, found
 

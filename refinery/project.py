@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from refinery.gates import GateReport
     from refinery.index import SampleIndex
     from refinery.propagation import Propagator
+    from refinery.takedown import Takedown
 
 STANDARD_ATTRIBUTES = (
     Field("caption", FieldType.TEXT, "What the picture shows, in words."),
@@ -341,6 +342,21 @@ class Refinery:
         return documents.filter(pa.array(parse(text, self.fields).mask(documents)))[
             "sample_id"
         ].combine_chunks()
+
+    @property
+    def takedown(self) -> Takedown:
+        """Takedown of samples, under the steps and fields of now."""
+        from refinery.takedown import Takedown
+
+        return Takedown(
+            self.store,
+            self.ledger,
+            self.batches,
+            self.snapshots,
+            self.exporter,
+            self.replayer,
+            self.steps,
+        )
 
     def diff(self, old: str, new: str) -> SnapshotDiff:
         """What differs between two snapshots, with causes."""

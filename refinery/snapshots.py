@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from refinery.ledger import Ledger
 from refinery.locks import Locks
 from refinery.states.tree import Node, StateTrees
 from refinery.store import ObjectStore
+from refinery.tombstones import Tombstone, Tombstones, removed_facts
 
 FORMAT = "refinery.snapshot/1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
@@ -159,6 +161,10 @@ class Snapshots:
         """The rows of a snapshot in order of sample id."""
         return self._trees.rows(snapshot.node)
 
+    def lookup(self, snapshot: Snapshot, sample_ids: Collection[str]) -> pa.Table:
+        """The rows of those of some samples that a snapshot holds. Reads the way to them, and no other rows."""
+        return self._trees.lookup(snapshot.node, sample_ids)
+
     def memberships(
         self, sample_ids: list[str] | None = None, *, upto: int | None = None, before: str | None = None
     ) -> dict[str, list[str]]:
@@ -184,9 +190,12 @@ class Snapshots:
 
     def verify(self, snapshot: Snapshot, *, blobs: bool = True) -> Iterator[str]:
         """Recompute a snapshot from its rows, and read every blob and what its lock names again; yields a sentence for
-        each thing that is missing or damaged. Needs nothing but the store."""
+        each thing that is missing or damaged. Needs nothing but the store. What was taken down is not missing (see
+        `taken_down`)."""
         damaged = set[str]()
-        for key, finding in self._locks.verify(snapshot):
+        stones, wrong = self._stones()
+        yield from wrong
+        for key, finding in self._locks.verify(snapshot, removed_facts(stones)):
             damaged.add(key)
             yield finding
         if snapshot.key in damaged:  # what it names cannot be relied on
@@ -205,14 +214,41 @@ class Snapshots:
         ):
             for payload in json.loads(payloads) if payloads != "[]" else ():
                 wanted[payload["digest"]] = f"payload {payload['name']!r} of sample {sample_id}"
+        removed = {name for stone in stones.values() for name in stone.blobs}
         with ThreadPoolExecutor(max(4, self._store.concurrency)) as pool:
-            yield from filter(None, pool.map(self._check_blob, wanted.items()))
+            check = partial(self._check_blob, removed)
+            yield from filter(None, pool.map(check, wanted.items()))
+        for sample_id in sorted(wanted.keys() & Tombstones(self._store, self._ledger).refused(wanted)):
+            if self._store.exists(blob_key(sample_id)):
+                yield (
+                    f"The bytes of sample {sample_id}, which was taken down, are still there: "
+                    f"`refinery takedown {sample_id} --yes` finishes it."
+                )
 
-    def _check_blob(self, item: tuple[str, str]) -> str | None:
+    def taken_down(self, snapshot: Snapshot) -> list[Tombstone]:
+        """The tombstones of the samples of a snapshot that were taken down and are not back: its root still holds their
+        rows, and their bytes are gone. In order of sample id."""
+        tombstones = Tombstones(self._store, self._ledger)
+        if not (ids := tombstones.ids()):
+            return []
+        members = self.lookup(snapshot, ids)["sample_id"].to_pylist()
+        gone, stones = tombstones.gone(members), self._stones()[0]
+        return [stones[i] for i in sorted(gone & stones.keys())]
+
+    def _stones(self) -> tuple[dict[str, Tombstone], list[str]]:
+        """The tombstones that count, and what is wrong with others. A damaged ledger, of which the lock speaks, bears out none."""
+        try:
+            return Tombstones(self._store, self._ledger).scan()
+        except CorruptionError:
+            return {}, []
+
+    def _check_blob(self, removed: Container[str], item: tuple[str, str]) -> str | None:
         expected, what = item
         try:
             found = digest(self._store.get(blob_key(expected)))
         except RefineryError as error:
+            if expected in removed and not self._store.exists(blob_key(expected)):
+                return None
             return f"The bytes of {what} are missing: {error}"
         return (
             None

@@ -85,7 +85,16 @@ def verify(ctx: typer.Context, ref: Ref, as_json: Json = False) -> None:
     project = session.project
     snapshot = project.snapshots.get(ref)
     findings = list(project.verify(snapshot.ref))
-    document = {"ref": snapshot.ref, "root": snapshot.root, "ok": not findings, "findings": findings}
+    document = {
+        "ref": snapshot.ref,
+        "root": snapshot.root,
+        "ok": not findings,
+        "findings": findings,
+        "taken_down": [
+            {"sample_id": s.sample_id, "tombstone": s.key, "reason": s.reason, "time": s.time}
+            for s in project.snapshots.taken_down(snapshot)
+        ],
+    }
     session.out.show(document, lambda: _verify_lines(document))
     if findings:
         raise typer.Exit(CorruptionError.exit_code)
@@ -173,7 +182,11 @@ def _verify_lines(document: dict[str, Any]) -> Iterator[Line]:
             (f"{document['ref']} is whole: ", "green"),
             f"its root {document['root'][:16]}, every blob and every shard, to the byte",
         )
-        return
-    yield line((f"{document['ref']} is damaged", "bold red"))
-    for finding in document["findings"]:
-        yield f"  {finding}"
+    else:
+        yield line((f"{document['ref']} is damaged", "bold red"))
+        for finding in document["findings"]:
+            yield f"  {finding}"
+    if gone := document["taken_down"]:
+        yield f"{many(len(gone), 'sample')} taken down: the rows are there, the bytes are not"
+        for stone in gone:
+            yield f"  {stone['tombstone']}  {stone['time'][:10]}  {stone['reason']}"
