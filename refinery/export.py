@@ -40,6 +40,7 @@ from refinery.progress import NullProgress, Progress
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.rows import row_digests
 from refinery.store import ObjectStore
+from refinery.store.fresh import touch
 from refinery.tombstones import Tombstones
 
 _MOST_TRIES = 10
@@ -175,7 +176,9 @@ class Exporter:
         rows = {row["sample_id"]: row for row in table.to_pylist()}
         layout = planned(table, recipe, gone)
         plans, payloads, inputs = layout.plans, layout.payloads, layout.inputs
-        found = {p.name: r for p in plans if (r := self._record(prefix, p.name)) is not None}
+        settled = self._store.get_with_etag(f"{prefix}/index.json")
+        again = settled is None or left_out(settled[0]) != sorted(gone)
+        found = {p.name: r for p in plans if (r := self._record(prefix, p.name, again=again)) is not None}
         older = self._parent_records(snapshot, recipe)
         progress.start(len(rows) - len(gone), "samples")
         progress.advance(sum(r.samples for r in found.values()))
@@ -283,19 +286,23 @@ class Exporter:
             plan.name, result.bytes, result.digest, result.samples, bucket, inputs, dict(result.format_meta)
         )
 
-    def _record(self, prefix: str, name: str) -> ShardRecord | None:
-        found = self._store.get_with_etag(record_key(prefix, name))
-        if found is None or not self._store.exists(f"{prefix}/{name}"):
+    def _record(self, prefix: str, name: str, *, again: bool = False) -> ShardRecord | None:
+        """The record of a finished shard. `again`: no index names it yet, so it is written again to count as written now;
+        garbage collection takes no shard that has a record."""
+        key = record_key(prefix, name)
+        found = self._store.get_with_etag(key)
+        if found is None or (again and touch(self._store, key) is None):
             return None
-        return ShardRecord(**json.loads(found[0]))
+        return ShardRecord(**json.loads(found[0])) if self._store.exists(f"{prefix}/{name}") else None
 
     def _parent_records(
         self, snapshot: Snapshot, recipe: datago.Recipe
     ) -> dict[str, tuple[str, ShardRecord]]:
         """The finished shards of the parent version under the same recipe, by their inputs."""
-        if snapshot.parent is None or snapshot.parent not in self._snapshots.refs():
-            return {}  # a store into which this snapshot alone was rebuilt has no parent
-        prefix = export_prefix(self._snapshots.get(snapshot.parent), recipe)
+        parent = self._snapshots.parent(snapshot)
+        if parent is None:  # or a store into which this snapshot alone was rebuilt
+            return {}
+        prefix = export_prefix(parent, recipe)
         names = [
             i.key.rsplit("/", 1)[1].removesuffix(".json") for i in self._store.list(f"{prefix}/records/")
         ]

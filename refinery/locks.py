@@ -66,7 +66,7 @@ class Locks:
 
         Reads every object once; those that the parent version locked are taken from there, since none ever changes.
         """
-        key = _lock_key(snapshot.ref)
+        key = lock_key(snapshot.ref)
         if self._store.exists(key):
             return False
         parent = self._read(snapshot.parent)
@@ -92,19 +92,27 @@ class Locks:
     def read(self, ref: str) -> Lock:
         """The lock of a snapshot, to rely on. ConfigError when it has none or one of an older version, CorruptionError when
         it is damaged."""
-        found = self._store.get_with_etag(_lock_key(ref))
+        found = self._store.get_with_etag(lock_key(ref))
         lock = None if found is None else _checked(found[0])
         if found is not None and (lock is None or lock.snapshot != ref):
-            raise CorruptionError(
-                f"Lock {_lock_key(ref)} is damaged: it is not what its own digest says. Restore it from a backup.",
-                kind="damaged_lock",
-            )
+            raise _damaged(ref)
         if lock is None or not lock.complete:
             raise ConfigError(
                 f"{ref} has no lock of facts and batches: it was frozen by an older version. Freeze it again.",
                 kind="no_lock",
             )
         return lock
+
+    def names(self, ref: str) -> set[str]:
+        """The keys of all objects that the lock of a snapshot names, itself included; none without one. CorruptionError when
+        it is damaged: nobody can tell then what the snapshot needs."""
+        found = self._store.get_with_etag(lock_key(ref))
+        if found is None:
+            return set()
+        lock = _checked(found[0])
+        if lock is None:
+            raise _damaged(ref)
+        return {lock_key(ref), *lock.objects, *lock.facts}
 
     def verify(
         self, snapshot: Snapshot, removed: Mapping[str, Mapping[str, str]] | None = None
@@ -113,7 +121,7 @@ class Locks:
 
         `removed` are rows of facts that were taken down: key of the file → sample id → digest of the row.
         """
-        key = _lock_key(snapshot.ref)
+        key = lock_key(snapshot.ref)
         found = self._store.get_with_etag(key)
         if found is None:
             return
@@ -211,7 +219,7 @@ class Locks:
     def _read(self, ref: str | None) -> Lock | None:
         if ref is None:
             return None
-        found = self._store.get_with_etag(_lock_key(ref))
+        found = self._store.get_with_etag(lock_key(ref))
         return None if found is None else _checked(found[0])
 
     def _check(self, item: tuple[str, str]) -> Damage | None:
@@ -271,10 +279,18 @@ def _checked(data: bytes) -> Lock | None:
         return None
 
 
+def _damaged(ref: str) -> CorruptionError:
+    return CorruptionError(
+        f"Lock {lock_key(ref)} is damaged: it is not what its own digest says. Restore it from a backup.",
+        kind="damaged_lock",
+    )
+
+
 def _batch_of(key: str) -> str:
     """The batch whose facts an object holds."""
     return key.rsplit("/", 1)[1].removesuffix(".parquet")
 
 
-def _lock_key(ref: str) -> str:
+def lock_key(ref: str) -> str:
+    """Where the lock of a snapshot is kept."""
     return f"snapshots/{ref.replace('@', '/')}.lock.json"

@@ -25,6 +25,8 @@ from refinery.tombstones import Tombstone, Tombstones, removed_facts
 FORMAT = "refinery.snapshot/1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_REF = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}@\d+\Z")
+_EVER = re.compile(r"snapshots/[^/]+/(\d+)(?:\.removed)?\.json\Z")
 _FILE = re.compile(r"snapshots/([a-z0-9][a-z0-9_-]{0,63})/(\d+)\.json\Z")
 
 
@@ -108,10 +110,19 @@ class Snapshots:
             return self._load(name, int(version))
         if not version and (found := self.latest(name)):
             return found
+        if _REF.match(ref) and (gone := self._store.get_with_etag(removed_key(ref))):
+            raise InputError(
+                f"Snapshot {ref} was removed: {json.loads(gone[0])['reason']} ({removed_key(ref)}).",
+                kind="snapshot_removed",
+            )
         raise InputError(
             f"There is no snapshot {ref!r}.{did_you_mean(ref, known)} `refinery snapshot ls` lists them all.",
             kind="no_such_snapshot",
         )
+
+    def parent(self, snapshot: Snapshot) -> Snapshot | None:
+        """The version that a snapshot followed; None when it was the first, or that one is not in this store any more."""
+        return self.get(snapshot.parent) if snapshot.parent and snapshot.parent in self.refs() else None
 
     def freeze(
         self,
@@ -141,7 +152,7 @@ class Snapshots:
                 return parent, False
             snapshot = Snapshot(
                 name=name,
-                version=parent.version + 1 if parent else 1,
+                version=self._last(name) + 1,
                 root=node.digest,
                 count=node.count,
                 parent=parent.ref if parent else None,
@@ -256,6 +267,11 @@ class Snapshots:
             else f"The bytes of {what} are damaged: {blob_key(expected)} has digest {found}."
         )
 
+    def _last(self, name: str) -> int:
+        """The greatest version that a dataset ever had, removed ones included; 0 when it never had one."""
+        found = [_EVER.match(info.key) for info in self._store.list(f"snapshots/{name}/")]
+        return max((int(m[1]) for m in found if m), default=0)
+
     def _versions(self) -> list[tuple[str, int]]:
         found = [m for info in self._store.list("snapshots/") if (m := _FILE.match(info.key))]
         return sorted((m[1], int(m[2])) for m in found)
@@ -294,3 +310,8 @@ class Snapshots:
 
 def _key(name: str, version: int) -> str:
     return f"snapshots/{name}/{version}.json"
+
+
+def removed_key(ref: str) -> str:
+    """Where it is kept that a snapshot was removed."""
+    return f"snapshots/{ref.replace('@', '/')}.removed.json"
