@@ -52,6 +52,7 @@ class ExportReport:
     """What an export did: shards written now, taken from the parent version, and found finished."""
 
     snapshot: str
+    split: str | None
     recipe: str
     prefix: str
     shards: int
@@ -69,6 +70,12 @@ def parse_recipe(raw: dict[str, Any]) -> datago.Recipe:
         return datago.Recipe.from_dict(raw)
     except datago.ConfigError as error:
         raise ConfigError(str(error), kind="bad_recipe") from None
+
+
+def parse_export(raw: dict[str, Any]) -> tuple[datago.Recipe, str | None]:
+    """A recipe from configuration, and the split that it is for; ConfigError for an unknown or bad key."""
+    split = raw.get("split")
+    return parse_recipe({k: v for k, v in raw.items() if k != "split"}), None if split is None else str(split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +148,30 @@ class Exporter:
         self._tombstones = Tombstones(store)
 
     def export(
-        self, snapshot: Snapshot, recipe: datago.Recipe, *, workers: int = 1, progress: Progress | None = None
+        self,
+        snapshot: Snapshot,
+        recipe: datago.Recipe,
+        *,
+        split: str | None = None,
+        workers: int = 1,
+        progress: Progress | None = None,
     ) -> ExportReport:
-        """Write what is missing of an export. Any number of workers, any interruption before: the same bytes.
+        """Write what is missing of an export, of a whole snapshot or of one of its splits. Any number of workers, any interruption before: the same bytes.
 
         Samples that were taken down are left out, and shards that hold one are replaced. ConflictError when samples are
-        being taken down all the time.
+        being taken down all the time, InputError when it has no such split.
         """
-        table = self._snapshots.rows(snapshot)
+        table = self._snapshots.rows(snapshot, split)
         ids = table["sample_id"].to_pylist()
         for _ in range(_MOST_TRIES):
             gone = self._tombstones.gone(ids)
-            report, records = self._shards(snapshot, recipe, table, gone, workers, progress or NullProgress())
+            report, records = self._shards(
+                snapshot, recipe, split, table, gone, workers, progress or NullProgress()
+            )
             # asked again once all shards are written: a takedown since may have removed some of them
             if self._tombstones.gone(ids) == gone:
-                self._publish(snapshot, recipe, report.prefix, records, gone)
+                index = export_index(snapshot, recipe, records, gone, split)
+                self._publish(report.prefix, canonical_json(index), records, gone)
                 return report
         raise ConflictError(
             f"Samples of {snapshot.ref} were taken down while it was exported, again and again: export it once that is done.",
@@ -166,20 +182,21 @@ class Exporter:
         self,
         snapshot: Snapshot,
         recipe: datago.Recipe,
+        split: str | None,
         table: pa.Table,
         gone: Collection[str],
         workers: int,
         progress: Progress,
     ) -> tuple[ExportReport, list[ShardRecord]]:
         """Write the shards that are missing, each with its record; the records of all, in order of name."""
-        prefix = export_prefix(snapshot, recipe)
+        prefix = export_prefix(snapshot, recipe, split)
         rows = {row["sample_id"]: row for row in table.to_pylist()}
         layout = planned(table, recipe, gone)
         plans, payloads, inputs = layout.plans, layout.payloads, layout.inputs
         settled = self._store.get_with_etag(f"{prefix}/index.json")
         again = settled is None or left_out(settled[0]) != sorted(gone)
         found = {p.name: r for p in plans if (r := self._record(prefix, p.name, again=again)) is not None}
-        older = self._parent_records(snapshot, recipe)
+        older = self._parent_records(snapshot, recipe, split)
         progress.start(len(rows) - len(gone), "samples")
         progress.advance(sum(r.samples for r in found.values()))
 
@@ -202,6 +219,7 @@ class Exporter:
         reused = sum(1 for _, was in made if was)
         report = ExportReport(
             snapshot=snapshot.ref,
+            split=split,
             recipe=recipe.digest,
             prefix=prefix,
             shards=len(records),
@@ -214,16 +232,9 @@ class Exporter:
         )
         return report, records
 
-    def _publish(
-        self,
-        snapshot: Snapshot,
-        recipe: datago.Recipe,
-        prefix: str,
-        records: list[ShardRecord],
-        gone: Collection[str],
-    ) -> None:
+    def _publish(self, prefix: str, data: bytes, records: list[ShardRecord], gone: Collection[str]) -> None:
         """Write the index; of other samples taken down than these one is replaced, and what it alone named is removed."""
-        key, data = f"{prefix}/index.json", canonical_json(export_index(snapshot, recipe, records, gone))
+        key = f"{prefix}/index.json"
         found = None if self._store.put_if_absent(key, data) else self._store.get_with_etag(key)
         if found is not None and left_out(found[0]) != sorted(gone):
             self._store.put_if_match(key, data, found[1])
@@ -296,13 +307,13 @@ class Exporter:
         return ShardRecord(**json.loads(found[0])) if self._store.exists(f"{prefix}/{name}") else None
 
     def _parent_records(
-        self, snapshot: Snapshot, recipe: datago.Recipe
+        self, snapshot: Snapshot, recipe: datago.Recipe, split: str | None
     ) -> dict[str, tuple[str, ShardRecord]]:
         """The finished shards of the parent version under the same recipe, by their inputs."""
         parent = self._snapshots.parent(snapshot)
         if parent is None:  # or a store into which this snapshot alone was rebuilt
             return {}
-        prefix = export_prefix(parent, recipe)
+        prefix = export_prefix(parent, recipe, split)
         names = [
             i.key.rsplit("/", 1)[1].removesuffix(".json") for i in self._store.list(f"{prefix}/records/")
         ]

@@ -58,15 +58,19 @@ class ExportCheck:
         entries: dict[str, Any] = {}
         recipe: datago.Recipe | None = None
         taken_down: list[str] = []
+        split: str | None = None
         try:
             raw = parse_index(data, key)
             taken_down = [str(i) for i in raw.get("taken_down", [])]
+            split = raw.get("split")
+            if split is not None and rows is not None:
+                rows = self._snapshots.of_split(snapshot, rows, split)
             metas = raw["shards"] if raw["recipe"]["format"] == "mds" else [{} for _ in raw["files"]]
             entries = {f["name"]: f | {"meta": m} for f, m in zip(raw["files"], metas, strict=True)}
             recipe = parse_recipe(raw["recipe"])
-            if export_prefix(snapshot, recipe) != prefix:
+            if export_prefix(snapshot, recipe, split) != prefix:
                 recipe = None
-                yield f"Export index {key} is damaged: its recipe is not that of its folder."
+                yield f"Export index {key} is damaged: its recipe and split are not those of its folder."
         except _UNREADABLE as error:
             yield f"Export index {key} is damaged, it cannot be read: {error}"
         yield from self._of_taken_down(key, rows, set(taken_down))
@@ -80,7 +84,7 @@ class ExportCheck:
                 yield finding
         if whole and recipe is not None:
             ordered = [records[name] for name in sorted(records)]
-            if canonical_json(export_index(snapshot, recipe, ordered, taken_down)) != data:
+            if canonical_json(export_index(snapshot, recipe, ordered, taken_down, split)) != data:
                 yield f"Export index {key} is damaged: it is not what its snapshot, recipe and records make of it."
         for name in sorted(inputs.keys() | records.keys()):
             told = (entries.get(name), index_entry(records.get(name)))

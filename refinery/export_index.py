@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from refinery.snapshots import Snapshot
 
 FORMAT = "refinery.export/1"
-_WITHOUT = "refinery.export/2"  # names samples that were taken down
+_SECOND = "refinery.export/2"  # names a split, or samples that were taken down
 _PIECE = 8 << 20
 
 
@@ -33,18 +33,19 @@ class ShardRecord:
     meta: dict[str, Any]
 
 
-def export_prefix(snapshot: Snapshot, recipe: datago.Recipe) -> str:
-    """The key prefix of an export."""
-    return f"exports/{snapshot.ref}/{recipe.format}-{recipe.digest[:16]}"
+def export_prefix(snapshot: Snapshot, recipe: datago.Recipe, split: str | None = None) -> str:
+    """The key prefix of an export of a snapshot or of one of its splits."""
+    folder = f"{recipe.format}-{recipe.digest[:16]}"
+    return f"exports/{snapshot.ref}/{folder if split is None else f'{folder}-{split}'}"
 
 
 def parse_index(data: bytes, key: str) -> dict[str, Any]:
     """An index.json, with the `prefix` it lies below. CorruptionError when it is none that this version reads."""
     try:
         index: dict[str, Any] = json.loads(data)
-        if index["format"] not in (FORMAT, _WITHOUT):
+        if index["format"] not in (FORMAT, _SECOND):
             raise CorruptionError(
-                f"{key} has format {index['format']!r}; this version reads {FORMAT} and {_WITHOUT}.",
+                f"{key} has format {index['format']!r}; this version reads {FORMAT} and {_SECOND}.",
                 kind="unknown_format",
             )
     except (ValueError, KeyError, TypeError) as error:
@@ -68,12 +69,16 @@ def index_entry(record: ShardRecord | None) -> dict[str, Any]:
 
 
 def export_index(
-    snapshot: Snapshot, recipe: datago.Recipe, records: list[ShardRecord], taken_down: Collection[str] = ()
+    snapshot: Snapshot,
+    recipe: datago.Recipe,
+    records: list[ShardRecord],
+    taken_down: Collection[str] = (),
+    split: str | None = None,
 ) -> dict[str, Any]:
     """index.json, of records in order of name, without samples that were taken down. For MDS it is at the same time the index
     that `streaming.StreamingDataset` reads."""
     body: dict[str, Any] = {
-        "format": _WITHOUT if taken_down else FORMAT,
+        "format": FORMAT if split is None and not taken_down else _SECOND,
         "snapshot": {"ref": snapshot.ref, "root": snapshot.root, "count": snapshot.count},
         "recipe": recipe.to_dict(),
         "recipe_digest": recipe.digest,
@@ -82,6 +87,8 @@ def export_index(
         "buckets": histogram(records),
         "files": [index_entry(r) for r in records],
     }
+    if split is not None:
+        body["split"] = split
     if taken_down:
         body["taken_down"] = sorted(taken_down)
     if recipe.format == "mds":

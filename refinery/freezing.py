@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 
 from refinery.errors import ConfigError
 from refinery.filter import parse
+from refinery.near_duplicates import read_clusters
+from refinery.snapshot_splits import record_splits
+from refinery.splits import Splits
 from refinery.states.head import read_head
 from refinery.states.tree import StateTrees
 from refinery.verdicts import GOLD
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from refinery.snapshots import Snapshot
 
 
-def freeze(project: Refinery, name: str, filter_text: str | None) -> tuple[Snapshot, bool]:
+def freeze(
+    project: Refinery, name: str, filter_text: str | None, splits: Splits | None
+) -> tuple[Snapshot, bool]:
     """See `Refinery.freeze`."""
     head, _ = read_head(project.store)
     if not project.replayer.is_current(project.policy):
@@ -32,6 +37,13 @@ def freeze(project: Refinery, name: str, filter_text: str | None) -> tuple[Snaps
     rows = rows.filter(pc.equal(rows["verdict"], GOLD))
     if text:
         rows = rows.filter(pc.is_in(rows["sample_id"], _selected(project, text)))
+    if splits is None and dataset is not None and dataset.splits is not None:
+        splits = Splits(dataset.splits, dataset.split_seed)
+    recorded = None
+    if splits is not None:
+        clusters = read_clusters(project.store, project.steps.near_duplicates)
+        names = dict(zip(clusters["sample_id"].to_pylist(), clusters["cluster"].to_pylist(), strict=True))
+        recorded = record_splits(project.store, name, splits, rows["sample_id"].to_pylist(), names)
     steps = {n: {"key": s.key, **s.to_json()} for n, s in project.steps.by_name().items()}
     return project.snapshots.freeze(
         name,
@@ -42,6 +54,7 @@ def freeze(project: Refinery, name: str, filter_text: str | None) -> tuple[Snaps
         state=head.node,
         steps=steps,
         fields=[[f.name, f.type.value] for f in project.fields.attributes],
+        splits=recorded,
     )
 
 

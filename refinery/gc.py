@@ -21,6 +21,7 @@ from refinery.errors import CorruptionError, InputError, RefineryError
 from refinery.export_index import parse_index
 from refinery.facts import Step
 from refinery.locks import Locks
+from refinery.snapshot_splits import clusters_key
 from refinery.snapshots import Snapshots
 from refinery.states.head import read_head
 from refinery.states.tree import Node, StateTrees
@@ -112,9 +113,7 @@ class Garbage:
         found["locks"] = [
             info
             for info in self._store.list("snapshots/")
-            if info.key.endswith(".lock.json")
-            and "@".join(info.key.removesuffix(".lock.json").split("/")[1:]) not in refs
-            and self._old(info)
+            if self._old(info) and info.key not in needed and _is_of_removed(info.key, refs)
         ]
         found["exports"] = list(self._exports(refs))
         found["facts"] = list(self._facts(folders))
@@ -131,6 +130,8 @@ class Garbage:
             self._mark(needed, trees, [snapshot.node, snapshot.state_node], snapshot.ref)
             locked = locks.names(snapshot.ref)
             needed |= locked
+            if snapshot.splits is not None:
+                needed.add(clusters_key(snapshot.name, snapshot.splits["clusters"]))
             folders |= {_folder(key) for key in locked if key.startswith("facts/")}
             folders |= {f"facts/{name}/{step['key']}" for name, step in snapshot.steps.items()}
         for info in self._store.list(_ROOTS):
@@ -195,6 +196,13 @@ class Garbage:
 def _folder(key: str) -> str:
     """The folder of a step (`facts/<step>/<key>`) or an export (`exports/<snapshot>/<recipe>`) that an object is in."""
     return "/".join(key.split("/")[:3])
+
+
+def _is_of_removed(key: str, refs: set[str]) -> bool:
+    """Whether it is the lock of a snapshot that is not there, or what one kept of clusters."""
+    if key.endswith(".lock.json"):
+        return "@".join(key.removesuffix(".lock.json").split("/")[1:]) not in refs
+    return key.split("/")[2:3] == ["clusters"]
 
 
 def _is_record(key: str) -> bool:

@@ -21,6 +21,7 @@ from refinery.facts import Step
 from refinery.fields import to_utc
 from refinery.ledger import Ledger, segment_key
 from refinery.near_duplicates.clusters import COLUMNS, clusters_root
+from refinery.snapshot_splits import clusters_key
 from refinery.states.head import read_head
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
@@ -211,6 +212,8 @@ class Locks:
         yield f"policies/{snapshot.policy}.json"
         for node in (snapshot.node, snapshot.state_node):
             yield from self._trees.keys(node)
+        if snapshot.splits is not None:
+            yield clusters_key(snapshot.name, snapshot.splits["clusters"])
         for name, step in snapshot.steps.items():
             step_key = f"facts/{name}/{step['key']}/step.json"
             if self._store.exists(step_key):  # of a step that has never written a fact there is none

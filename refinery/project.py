@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from refinery.gc import Garbage
     from refinery.index import SampleIndex
     from refinery.propagation import Propagator
+    from refinery.splits import Splits
     from refinery.takedown import Takedown
 
 STANDARD_ATTRIBUTES = (
@@ -303,14 +304,17 @@ class Refinery:
         policy = policy or self._policy(fields)
         return asof.documents_at(self.ledger, offset, self._replayer(fields), self.snapshots, policy)
 
-    def freeze(self, name: str, filter_text: str | None = None) -> tuple[Snapshot, bool]:
+    def freeze(
+        self, name: str, filter_text: str | None = None, splits: Splits | None = None
+    ) -> tuple[Snapshot, bool]:
         """Freeze gold (narrowed by a filter) as the next version of a dataset; the newest version when nothing differs.
 
-        Without `filter_text`, the dataset's own view and filter of refinery.yaml apply. ConfigError when verdicts are stale.
+        Without `filter_text`, the dataset's own view and filter of refinery.yaml apply, without `splits` its own splits.
+        ConfigError when verdicts are stale.
         """
         from refinery.freezing import freeze
 
-        return freeze(self, name, filter_text)
+        return freeze(self, name, filter_text, splits)
 
     @property
     def takedown(self) -> Takedown:

@@ -27,12 +27,13 @@ from refinery.gates.members import recorded_step
 from refinery.inputs import Steps
 from refinery.ledger import Ledger, segment_key
 from refinery.locks import Lock, Locks
-from refinery.near_duplicates import update_clusters
+from refinery.near_duplicates import read_clusters, update_clusters
 from refinery.near_duplicates.clusters import CODE_VERSION
 from refinery.policy import Policy, stored_policy
 from refinery.progress import NullProgress, Progress
 from refinery.projection import with_verdicts
 from refinery.replay import Replayer
+from refinery.snapshot_splits import record_splits
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
@@ -89,6 +90,7 @@ class Rebuild:
         for stone in stones.values():
             self._store(stone.key, stone.to_bytes())
         rows, policy, fields = self._computed(steps)
+        self._put_splits(rows, steps)
         blobs = self._blobs(rows)
         progress.start(len(blobs), "blobs")
         copied = [self._advance(progress, done) for done in each(self._source, self._copy_blob, blobs)]
@@ -221,6 +223,18 @@ class Rebuild:
         if (node.digest, node.count) != (snapshot.root, snapshot.count):
             raise self._differs("membership", self.snapshot.root, node.digest)
         return rows, policy, fields
+
+    def _put_splits(self, rows: pa.Table, steps: Steps) -> None:
+        """The splits again, from the clusters that were computed again."""
+        if self.snapshot.splits is None:
+            return
+        found = read_clusters(self._target, steps.near_duplicates)
+        clusters = dict(zip(found["sample_id"].to_pylist(), found["cluster"].to_pylist(), strict=True))
+        rule = Snapshots(self._source).splits(self.snapshot).rule
+        ids = rows["sample_id"].to_pylist()
+        computed = record_splits(self._target, self.snapshot.name, rule, ids, clusters)
+        if computed != self.snapshot.splits:
+            raise self._differs("splits", str(self.snapshot.splits["clusters"]), str(computed["clusters"]))
 
     def _freeze(self, policy: Policy, fields: Fields) -> None:
         """Write the snapshot that was computed, if it is the one that was asked for."""

@@ -153,11 +153,10 @@ class Takedown:
         indexes = [
             i.key for i in self._store.list(f"exports/{snapshot.ref}/") if i.key.endswith("/index.json")
         ]
-        rows = self._snapshots.rows(snapshot) if indexes else None
         for key in indexes:
             index = parse_index(self._store.get(key), key)
             digests = {f["name"]: f["digest"] for f in index["files"]}
-            assert rows is not None
+            rows = self._snapshots.rows(snapshot, index.get("split"))
             for plan in planned(rows, parse_recipe(index["recipe"]), index.get("taken_down", ())).plans:
                 inside = tuple(i for i in plan.sample_ids if i in members)
                 if inside and plan.name in digests:
@@ -298,8 +297,9 @@ class Takedown:
                 found = self._store.get_with_etag(f"{prefix}/index.json")
                 index = parse_index(found[0], f"{prefix}/index.json") if found else None
                 recipe = parse_recipe(index["recipe"]) if index else None
-                if recipe is not None and export_prefix(snapshot, recipe) == prefix:
-                    written += self._exporter.export(snapshot, recipe).written
+                split = index.get("split") if index else None
+                if recipe is not None and export_prefix(snapshot, recipe, split) == prefix:
+                    written += self._exporter.export(snapshot, recipe, split=split).written
                     continue
                 # nobody can tell which shards hold what, or this version writes others: an export makes them again
                 for key in sorted(keys, key=lambda k: not k.endswith("/index.json")):

@@ -103,30 +103,29 @@ class Tombstones:
         """The samples that have a tombstone. Reads none of them."""
         return {m[1] for info in self._store.list(PREFIX) if (m := _KEY.match(info.key))}
 
-    def scan(self) -> tuple[dict[str, Tombstone], list[str]]:
-        """The tombstones that count, by sample id, and a sentence for each that is damaged or that the ledger does not bear out."""
+    def scan(self) -> tuple[dict[str, Tombstone], list[CorruptionError]]:
+        """The tombstones that count, by sample id, and an error for each that is damaged or that the ledger does not bear out."""
         keys = [tombstone_key(i) for i in sorted(self.ids())]
         found: dict[str, Tombstone] = {}
-        wrong: list[str] = []
+        wrong: list[CorruptionError] = []
         for key, data in zip(keys, get_many(self._store, keys), strict=True):
             try:
                 stone = None if data is None else Tombstone.from_bytes(data, key)
             except CorruptionError as error:
-                wrong.append(str(error))
+                wrong.append(error)
                 continue
             if stone is not None and self._borne_out(stone):
                 found[stone.sample_id] = stone
             elif stone is not None:
-                wrong.append(
-                    f"Tombstone {key} is damaged: the ledger has no `blocked` flag {stone.event} on its sample."
-                )
+                said = f"the ledger has no `blocked` flag {stone.event} on its sample."
+                wrong.append(CorruptionError(f"Tombstone {key} is damaged: {said}", kind="damaged_tombstone"))
         return found, wrong
 
     def all(self) -> dict[str, Tombstone]:
         """Every tombstone by sample id. CorruptionError for the first one that does not count."""
         found, wrong = self.scan()
         if wrong:
-            raise CorruptionError(wrong[0], kind="damaged_tombstone")
+            raise wrong[0]
         return found
 
     def of(self, sample_ids: Collection[str]) -> dict[str, Tombstone]:

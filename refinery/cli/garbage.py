@@ -28,7 +28,7 @@ _WORDS = {
     "inputs": "inputs kept for replays",
     "exports": "exports",
     "facts": "facts of former steps",
-    "locks": "locks of removed snapshots",
+    "locks": "what removed snapshots left",
 }
 
 
