@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from refinery.blobs import blob_key
-from refinery.config import S3StoreSettings
 from refinery.digests import digest
 from refinery.errors import CorruptionError, InputError
 from refinery.export import Exporter, parse_recipe
@@ -25,7 +24,6 @@ from refinery.snapshots import Snapshots
 from refinery.states.head import KEY, read_head
 from refinery.store import ObjectStore
 from refinery.store.local import LocalStore
-from refinery.store.s3 import S3Store
 from refinery.takedown import Takedown
 from refinery.tombstones import Tombstones
 from tests.formats.make_samples import Picture
@@ -81,15 +79,6 @@ class Project(Synthetic):
 
 def contents(store: ObjectStore, prefix: str = "") -> dict[str, bytes]:
     return {info.key: store.get(info.key) for info in store.list(prefix)}
-
-
-@pytest.fixture(params=["folder", "s3"])
-def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """An empty store of either kind."""
-    if request.param == "folder":
-        return LocalStore(tmp_path / "store")
-    settings: S3StoreSettings = request.getfixturevalue("s3_settings")
-    return S3Store(settings)
 
 
 def test_only_what_held_the_sample_is_written_again_and_the_old_root_is_still_explained(

@@ -174,7 +174,7 @@ def _model(raw: dict[str, Any], place: str) -> type[Rule]:
 
 
 def _check(rule: Rule, fields: Fields, spaces: Collection[str], place: str) -> None:
-    given = [b for b in rule.bounds if getattr(rule, b) not in (None, {}, [], False)]
+    given = [b for b in rule.bounds if getattr(rule, b) != type(rule).model_fields[b].default]
     if rule.bounds and not given:
         raise _wrong(place, f"it bounds nothing; give at least one of {', '.join(rule.bounds)}")
     if isinstance(rule, BalanceRule):

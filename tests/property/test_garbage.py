@@ -22,10 +22,12 @@ from refinery.export_check import ExportCheck
 from refinery.gc import Garbage, GarbageReport
 from refinery.inputs import Steps
 from refinery.ledger import Actor, ActorKind, Event, EventType
-from refinery.near_duplicates import near_duplicates_step
+from refinery.near_duplicates import near_duplicates_step, read_clusters
 from refinery.rebuild import Rebuild
 from refinery.removal import Removal
+from refinery.snapshot_splits import record_splits
 from refinery.snapshots import Snapshots
+from refinery.splits import Splits
 from refinery.states import writing
 from refinery.states.head import KEY, read_head
 from refinery.states.tree import StateTrees
@@ -70,8 +72,15 @@ class Project(Synthetic):
     def replay(self) -> str:
         return self.replayer.replay(self.policy).root
 
-    def freeze(self) -> None:
-        self.freeze_state(self.snapshots, "set", gold)
+    def freeze(self, seed: int | None = None) -> None:
+        """Freeze gold, in splits when there is a seed."""
+        head, _ = read_head(self.store)
+        table = read_clusters(self.store, self.steps.near_duplicates)
+        clusters = dict(zip(table["sample_id"].to_pylist(), table["cluster"].to_pylist(), strict=True))
+        ids = gold(self.replayer.trees.rows(head.node))["sample_id"].to_pylist()
+        rule = None if seed is None else Splits({"train": 0.5, "test": 0.5}, seed)
+        splits = None if rule is None else record_splits(self.store, "set", rule, ids, clusters)
+        self.freeze_state(self.snapshots, "set", gold, splits=splits)
 
     def flag(self, number: int, kind: str = "reject") -> None:
         self.ledger.append([Event(EventType.FLAG, ANA, PICTURES[number].id, kind)])
@@ -153,7 +162,7 @@ def test_after_any_history_and_a_collection_everything_that_was_frozen_is_whole_
             elif action == "replay":
                 project.replay()
             elif action == "freeze" and current:
-                project.freeze()
+                project.freeze(draw.choice([None, 1, 2]))
             elif action == "step":
                 project = Project(project.store, draw.choice([64, 128, 256]))
                 project.recompute()
@@ -283,7 +292,8 @@ def test_whatever_comes_between_the_calls_of_an_operation_nothing_that_counts_is
     assert conflicts <= {"tree_removed"}
 
 
-def test_what_is_young_is_never_taken_and_a_look_takes_nothing(store: LocalStore) -> None:
+def test_what_is_young_is_never_taken_and_a_look_takes_nothing(any_store: ObjectStore) -> None:
+    store = any_store
     project = Project(store)
     project.add(PICTURES[:6])
     project.replay()
