@@ -8,7 +8,6 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -275,37 +274,6 @@ def test_a_deleted_object_is_gone_and_can_be_written_again(store: ObjectStore) -
     assert keys(store) == []
     assert store.put_if_absent("a/k", b"y")
     assert store.get("a/k") == b"y"
-
-
-def test_a_listed_object_says_when_it_was_last_written(store: ObjectStore) -> None:
-    before = datetime.now(UTC)
-    store.put_if_absent("a", b"1")
-    [first] = store.list("a")
-    assert timedelta(seconds=-5) < first.written - before < timedelta(minutes=1)
-    assert first.written.utcoffset() == timedelta(0)
-    assert not store.put_if_absent("a", b"1")
-    assert list(store.list("a")) == [first]
-
-
-def test_a_listed_object_is_removed_unless_it_was_written_again_since(store: ObjectStore) -> None:
-    for key in ("a", "ab"):
-        store.put_if_absent(key, b"1")
-    [first, _] = store.list("a")
-    found = store.get_with_etag("a")
-    assert found is not None
-    after(first.written)  # a service may tell times by the second
-    store.put_if_match("a", b"1", found[1])
-    assert not store.delete_listed(first)
-    [second, _] = store.list("a")
-    assert store.delete_listed(second)
-    assert not store.delete_listed(second)
-    assert keys(store) == ["ab"]
-
-
-def after(moment: datetime) -> None:
-    """Wait until another second than that of `moment`."""
-    while datetime.now(UTC) < moment.replace(microsecond=0) + timedelta(seconds=1):
-        threading.Event().wait(0.05)
 
 
 def test_a_local_path_when_there_is_one_holds_the_bytes(store: ObjectStore) -> None:
