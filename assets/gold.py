@@ -8,7 +8,7 @@ from assets.reports import export_metadata, replay_metadata, snapshot_metadata
 from refinery import accounting
 from refinery.digests import digest_json
 from refinery.errors import CorruptionError, GateError
-from refinery.export import parse_recipe
+from refinery.export import parse_export
 from resources import RefineryResource
 
 
@@ -75,14 +75,22 @@ def shards(context: dg.AssetExecutionContext, refinery: RefineryResource) -> dg.
     gate = project.dataset_gate(snapshot)
     if gate is not None and not gate.passed:
         raise GateError(f"{gate.summary} Mend the dataset and freeze it again.", kind="gate_failed")
-    recipes = [parse_recipe(raw) for raw in project.settings.datasets[snapshot.name].exports]
+    asked = [parse_export(raw) for raw in project.settings.datasets[snapshot.name].exports]
     reports = [
         project.exporter.export(
-            snapshot, recipe, workers=max(1, refinery.workers), progress=refinery.progress("export")
+            snapshot,
+            recipe,
+            split=split,
+            workers=max(1, refinery.workers),
+            progress=refinery.progress("export"),
         )
-        for recipe in recipes
+        for recipe, split in asked
     ]
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(digest_json([snapshot.root, sorted(r.digest for r in recipes)])),
+        data_version=dg.DataVersion(
+            digest_json(
+                [snapshot.root, sorted(r.digest if s is None else f"{r.digest} {s}" for r, s in asked)]
+            )
+        ),
         metadata=export_metadata(snapshot, reports, clock),
     )

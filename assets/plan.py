@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refinery.errors import InputError
-from refinery.export import export_prefix, parse_recipe
+from refinery.export import parse_export
+from refinery.export_index import export_prefix
 from refinery.facts import Step
 from refinery.project import Refinery
+from refinery.splits import Splits
 from refinery.states.head import read_head
 
 
@@ -65,14 +67,17 @@ def gold_is_due(project: Refinery) -> bool:
 
 
 def dataset_is_due(project: Refinery, name: str) -> bool:
-    """Whether the newest snapshot of a dataset is of another state, filter or policy than now, or lacks an export."""
+    """Whether the newest snapshot of a dataset is of another state, filter, policy or splits than now, or lacks an export."""
     head, _ = read_head(project.store)
     snapshot = project.snapshots.latest(name)
     settings = project.settings.datasets[name]
     if snapshot is None or (snapshot.state, snapshot.filter) != (head.root, settings.filter):
         return True
+    wanted = None if settings.splits is None else Splits(settings.splits, settings.split_seed)
+    if wanted is not None and (snapshot.splits is None or project.snapshots.splits(snapshot).rule != wanted):
+        return True
     return not all(
-        project.store.exists(f"{export_prefix(snapshot, parse_recipe(raw))}/index.json")
+        project.store.exists(f"{export_prefix(snapshot, *parse_export(raw))}/index.json")
         for raw in settings.exports
     )
 

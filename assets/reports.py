@@ -99,8 +99,8 @@ def projection_metadata(report: ProjectionReport) -> dict[str, Any]:
 def snapshot_metadata(project: Refinery, snapshot: Snapshot, new: bool) -> dict[str, Any]:
     """A snapshot and what it was computed from; against its parent, how many samples came and went."""
     came, went = snapshot.count, 0
-    if snapshot.parent is not None:
-        gone, added = project.replayer.trees.diff(project.snapshots.get(snapshot.parent).node, snapshot.node)
+    if (parent := project.snapshots.parent(snapshot)) is not None:
+        gone, added = project.replayer.trees.diff(parent.node, snapshot.node)
         old, now = set(gone["sample_id"].to_pylist()), set(added["sample_id"].to_pylist())
         came, went = len(now - old), len(old - now)
     return {

@@ -83,7 +83,8 @@ class BatchReport:
     """What landing a batch came to.
 
     entries = origins + the entries that were unreadable; `unreadable` also names sidecars and payloads. `samples` counts
-    distinct ones: `new` (stored by this landing), `over_cap` (digested, not kept) and `known` (the store had them).
+    distinct ones: `new` (stored by this landing), `over_cap` (digested, not kept) and `known` (the store had them, or they
+    were taken down).
     `bytes` is the size of all origins. `ignored` counts by reason.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -20,12 +20,14 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of bytes that were put: `new` when this call stored them, `stored` False when they were over the cap."""
+    """What became of bytes that were put: `new` when this call stored them, `stored` False when they were over the cap or
+    `refused`, since their sample was taken down."""
 
     digest: str
     bytes: int
     new: bool
     stored: bool = True
+    refused: bool = False
 
 
 class Readable(Protocol):
@@ -52,11 +54,18 @@ def put_file(store: ObjectStore, path: Path, *, max_bytes: int | None = None) ->
         return put_chunks(store, read_chunks(file), max_bytes=max_bytes)
 
 
-def put_chunks(store: ObjectStore, chunks: Iterable[bytes], *, max_bytes: int | None = None) -> Put:
+def put_chunks(
+    store: ObjectStore,
+    chunks: Iterable[bytes],
+    *,
+    max_bytes: int | None = None,
+    refused: Container[str] = frozenset(),
+) -> Put:
     """Store the concatenation of `chunks` unless the store has it, without holding more than 32 MiB in memory.
 
     What is stored is what was digested, even when the origin is being rewritten meanwhile. Beyond `max_bytes` nothing is
-    kept: the bytes are digested to their end and the result says `stored=False`.
+    kept: the bytes are digested to their end and the result says `stored=False`. Of bytes with a digest in `refused`
+    nothing is kept either.
     """
     hasher = blake3()
     total = 0
@@ -70,6 +79,8 @@ def put_chunks(store: ObjectStore, chunks: Iterable[bytes], *, max_bytes: int | 
             break
     else:
         name = hasher.hexdigest()
+        if name in refused:
+            return Put(name, total, new=False, stored=False, refused=True)
         return Put(name, total, new=store.put_if_absent(blob_key(name), b"".join(kept)))
     with tempfile.NamedTemporaryFile(prefix="refinery-") as scratch:
         if max_bytes is None or total <= max_bytes:
@@ -81,6 +92,8 @@ def put_chunks(store: ObjectStore, chunks: Iterable[bytes], *, max_bytes: int | 
             if max_bytes is None or total <= max_bytes:
                 spool(scratch, chunk)
         name = hasher.hexdigest()
+        if name in refused:
+            return Put(name, total, new=False, stored=False, refused=True)
         if max_bytes is not None and total > max_bytes:
             return Put(name, total, new=False, stored=False)
         return Put(name, total, new=store.put_file_if_absent(blob_key(name), Path(scratch.name)))

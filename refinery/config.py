@@ -166,11 +166,13 @@ class SourceSettings(S3Connection):
 
 class DatasetSettings(_Section):
     """A dataset that gold freezes and exports: a saved view (`name`, or `name@version` for good) and a filter that narrow
-    gold, recipes for its shards (see datago.Recipe), and the file of rules that a new version must pass before it is
-    exported (see refinery.gates)."""
+    gold, the shares of its splits and their seed (see refinery.splits), recipes for its shards (see datago.Recipe; `split`
+    names one of the splits), and the file of rules that a new version must pass before it is exported (see refinery.gates)."""
 
     view: str | None = None
     filter: str | None = None
+    splits: dict[str, float] | None = None
+    split_seed: int = 0
     gate: Path | None = None
     exports: list[dict[str, Any]] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from refinery.batches import Batches
 from refinery.inputs import Steps
 from refinery.ledger import Event, Ledger
 from refinery.near_duplicates import read_clusters
+from refinery.snapshot_splits import SnapshotSplits
 from refinery.snapshots import Snapshot
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
@@ -32,11 +33,13 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotDiff:
-    """Every sample that is not the same in both snapshots, in order of sample id."""
+    """Every sample that is not the same in both snapshots, in order of sample id; and the samples of both that are in another
+    split (old, new), when both have splits."""
 
     old: str
     new: str
     moves: list[Move]
+    split_moves: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def ids(self, how: str) -> list[str]:
         """The samples that moved this way."""
@@ -55,6 +58,9 @@ class SnapshotDiff:
             **counts,
             "causes": self.causes,
             "moves": [asdict(m) for m in self.moves],
+            "split_moves": [
+                {"sample_id": i, "old": old, "new": new} for i, (old, new) in sorted(self.split_moves.items())
+            ],
         }
 
 
@@ -95,7 +101,16 @@ class Differ:
                     _mate_sentence(clusters.mates([sample_id]), mates_old, mates_new, events) or sentence
                 )
             moves.append(Move(sample_id, how, cause, sentence))
-        return SnapshotDiff(old.ref, new.ref, moves)
+        return SnapshotDiff(old.ref, new.ref, moves, self._split_moves(old, new))
+
+    def _split_moves(self, old: Snapshot, new: Snapshot) -> dict[str, tuple[str, str]]:
+        """The samples of both that are in another split now: clusters grew together, or the splits were given otherwise."""
+        if old.splits is None or new.splits is None or old.splits == new.splits:
+            return {}
+        before, after = SnapshotSplits(self._store, old), SnapshotSplits(self._store, new)
+        ids = set(self._trees.rows(old.node)["sample_id"].to_pylist())
+        both = [i for i in self._trees.rows(new.node)["sample_id"].to_pylist() if i in ids]
+        return after.rule.moved(both, before.clusters, after.clusters, before.rule)
 
     def _cause(
         self,

@@ -23,29 +23,28 @@ import pyarrow as pa
 
 import datago
 from refinery.blobs import blob_key, spool
-from refinery.digests import canonical_json, digest_chunks, digest_file, digest_json
-from refinery.errors import ConfigError, CorruptionError, InputError, TransientError
+from refinery.digests import canonical_json, digest_file, digest_json
+from refinery.errors import ConfigError, ConflictError, CorruptionError, InputError, TransientError
+from refinery.export_index import (
+    ShardRecord,
+    export_index,
+    export_prefix,
+    histogram,
+    left_out,
+    parse_index,
+    pieces,
+    record_key,
+    shard_findings,
+)
 from refinery.progress import NullProgress, Progress
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.rows import row_digests
 from refinery.store import ObjectStore
+from refinery.store.fresh import touch
+from refinery.tombstones import Tombstones
 
-FORMAT = "refinery.export/1"
-_PIECE = 8 << 20
+_MOST_TRIES = 10
 _EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRecord:
-    """One finished shard. `inputs` is the digest of all it is a function of; `meta` is what its format's reader wants."""
-
-    name: str
-    bytes: int
-    digest: str
-    samples: int
-    bucket: list[int] | None
-    inputs: str
-    meta: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class ExportReport:
     """What an export did: shards written now, taken from the parent version, and found finished."""
 
     snapshot: str
+    split: str | None
     recipe: str
     prefix: str
     shards: int
@@ -72,6 +72,12 @@ def parse_recipe(raw: dict[str, Any]) -> datago.Recipe:
         raise ConfigError(str(error), kind="bad_recipe") from None
 
 
+def parse_export(raw: dict[str, Any]) -> tuple[datago.Recipe, str | None]:
+    """A recipe from configuration, and the split that it is for; ConfigError for an unknown or bad key."""
+    split = raw.get("split")
+    return parse_recipe({k: v for k, v in raw.items() if k != "split"}), None if split is None else str(split)
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The shards of an export: how samples are spread over them, the names of the payloads that all have columns of, and
@@ -82,17 +88,31 @@ class Layout:
     inputs: dict[str, str]
 
 
-def planned(rows: pa.Table, recipe: datago.Recipe) -> Layout:
-    """The layout of a snapshot's rows under a recipe. Writes nothing."""
+def planned(rows: pa.Table, recipe: datago.Recipe, taken_down: Collection[str] = ()) -> Layout:
+    """The layout of a snapshot's rows under a recipe. Writes nothing.
+
+    Without samples that were taken down, which are in none of its shards; all other shards are what they would be with them.
+    """
     ids, all_payloads = rows["sample_id"].to_pylist(), rows["payloads"].to_pylist()
     digests = dict(zip(ids, row_digests(rows), strict=True))
-    plans = list(datago.plan(ids, rows["width"].to_pylist(), rows["height"].to_pylist(), recipe))
+    whole = datago.plan(ids, rows["width"].to_pylist(), rows["height"].to_pylist(), recipe)
+    plans = [left for plan in whole if (left := _left(plan, set(taken_down))).sample_ids]
     payloads = sorted({p["name"] for text in all_payloads if text != "[]" for p in json.loads(text)})
     inputs = {
         p.name: digest_json([recipe.digest, p.name, payloads, [digests[i].hex() for i in p.sample_ids]])
         for p in plans
     }
     return Layout(plans, payloads, inputs)
+
+
+def _left(plan: datago.ShardPlan, taken_down: set[str]) -> datago.ShardPlan:
+    """A shard without the samples that were taken down, under a name of its own: the other one stays until its index goes."""
+    gone = sorted(taken_down.intersection(plan.sample_ids))
+    if not gone:
+        return plan
+    stem, _, extension = plan.name.rpartition(".")
+    left = tuple(i for i in plan.sample_ids if i not in taken_down)
+    return datago.ShardPlan(f"{stem}.{digest_json(gone)[:8]}.{extension}", plan.bucket, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +145,59 @@ class Exporter:
     def __init__(self, store: ObjectStore, snapshots: Snapshots) -> None:
         self._store = store
         self._snapshots = snapshots
+        self._tombstones = Tombstones(store)
 
     def export(
-        self, snapshot: Snapshot, recipe: datago.Recipe, *, workers: int = 1, progress: Progress | None = None
+        self,
+        snapshot: Snapshot,
+        recipe: datago.Recipe,
+        *,
+        split: str | None = None,
+        workers: int = 1,
+        progress: Progress | None = None,
     ) -> ExportReport:
-        """Write what is missing of an export. Any number of workers, any interruption before: the same bytes."""
-        progress = progress or NullProgress()
-        prefix = export_prefix(snapshot, recipe)
-        table = self._snapshots.rows(snapshot)
+        """Write what is missing of an export, of a whole snapshot or of one of its splits. Any number of workers, any interruption before: the same bytes.
+
+        Samples that were taken down are left out, and shards that hold one are replaced. ConflictError when samples are
+        being taken down all the time, InputError when it has no such split.
+        """
+        table = self._snapshots.rows(snapshot, split)
+        ids = table["sample_id"].to_pylist()
+        for _ in range(_MOST_TRIES):
+            gone = self._tombstones.gone(ids)
+            report, records = self._shards(
+                snapshot, recipe, split, table, gone, workers, progress or NullProgress()
+            )
+            # asked again once all shards are written: a takedown since may have removed some of them
+            if self._tombstones.gone(ids) == gone:
+                index = export_index(snapshot, recipe, records, gone, split)
+                self._publish(report.prefix, canonical_json(index), records, gone)
+                return report
+        raise ConflictError(
+            f"Samples of {snapshot.ref} were taken down while it was exported, again and again: export it once that is done.",
+            kind="export_busy",
+        )
+
+    def _shards(
+        self,
+        snapshot: Snapshot,
+        recipe: datago.Recipe,
+        split: str | None,
+        table: pa.Table,
+        gone: Collection[str],
+        workers: int,
+        progress: Progress,
+    ) -> tuple[ExportReport, list[ShardRecord]]:
+        """Write the shards that are missing, each with its record; the records of all, in order of name."""
+        prefix = export_prefix(snapshot, recipe, split)
         rows = {row["sample_id"]: row for row in table.to_pylist()}
-        layout = planned(table, recipe)
+        layout = planned(table, recipe, gone)
         plans, payloads, inputs = layout.plans, layout.payloads, layout.inputs
-        found = {p.name: r for p in plans if (r := self._record(prefix, p.name)) is not None}
-        older = self._parent_records(snapshot, recipe)
-        progress.start(len(rows), "samples")
+        settled = self._store.get_with_etag(f"{prefix}/index.json")
+        again = settled is None or left_out(settled[0]) != sorted(gone)
+        found = {p.name: r for p in plans if (r := self._record(prefix, p.name, again=again)) is not None}
+        older = self._parent_records(snapshot, recipe, split)
+        progress.start(len(rows) - len(gone), "samples")
         progress.advance(sum(r.samples for r in found.values()))
 
         def make(plan: datago.ShardPlan) -> tuple[ShardRecord, bool]:
@@ -157,12 +216,10 @@ class Exporter:
             made = list(pool.map(make, [p for p in plans if p.name not in found]))
         progress.done()
         records = sorted([*found.values(), *(r for r, _ in made)], key=lambda r: r.name)
-        self._store.put_if_absent(
-            f"{prefix}/index.json", canonical_json(export_index(snapshot, recipe, records))
-        )
         reused = sum(1 for _, was in made if was)
-        return ExportReport(
+        report = ExportReport(
             snapshot=snapshot.ref,
+            split=split,
             recipe=recipe.digest,
             prefix=prefix,
             shards=len(records),
@@ -171,14 +228,32 @@ class Exporter:
             written=len(made) - reused,
             reused=reused,
             found=len(found),
-            buckets=_histogram(records),
+            buckets=histogram(records),
         )
+        return report, records
+
+    def _publish(self, prefix: str, data: bytes, records: list[ShardRecord], gone: Collection[str]) -> None:
+        """Write the index; of other samples taken down than these one is replaced, and what it alone named is removed."""
+        key = f"{prefix}/index.json"
+        found = None if self._store.put_if_absent(key, data) else self._store.get_with_etag(key)
+        if found is not None and left_out(found[0]) != sorted(gone):
+            self._store.put_if_match(key, data, found[1])
+        elif not gone:
+            return
+        named = {
+            key,
+            *(f"{prefix}/{r.name}" for r in records),
+            *(record_key(prefix, r.name) for r in records),
+        }
+        for info in list(self._store.list(f"{prefix}/")):
+            if info.key not in named:
+                self._store.delete(info.key)
 
     def exports(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         """The indexes of a snapshot's complete exports."""
         for info in self._store.list(f"exports/{snapshot.ref}/"):
             if info.key.endswith("/index.json"):
-                yield json.loads(self._store.get(info.key)) | {"prefix": info.key.removesuffix("/index.json")}
+                yield parse_index(self._store.get(info.key), info.key)
 
     def verify(self, index: dict[str, Any]) -> Iterator[str]:
         """Read every shard of an export again; yields a sentence for each that is missing or damaged."""
@@ -222,19 +297,23 @@ class Exporter:
             plan.name, result.bytes, result.digest, result.samples, bucket, inputs, dict(result.format_meta)
         )
 
-    def _record(self, prefix: str, name: str) -> ShardRecord | None:
-        found = self._store.get_with_etag(record_key(prefix, name))
-        if found is None or not self._store.exists(f"{prefix}/{name}"):
+    def _record(self, prefix: str, name: str, *, again: bool = False) -> ShardRecord | None:
+        """The record of a finished shard. `again`: no index names it yet, so it is written again to count as written now;
+        garbage collection takes no shard that has a record."""
+        key = record_key(prefix, name)
+        found = self._store.get_with_etag(key)
+        if found is None or (again and touch(self._store, key) is None):
             return None
-        return ShardRecord(**json.loads(found[0]))
+        return ShardRecord(**json.loads(found[0])) if self._store.exists(f"{prefix}/{name}") else None
 
     def _parent_records(
-        self, snapshot: Snapshot, recipe: datago.Recipe
+        self, snapshot: Snapshot, recipe: datago.Recipe, split: str | None
     ) -> dict[str, tuple[str, ShardRecord]]:
         """The finished shards of the parent version under the same recipe, by their inputs."""
-        if snapshot.parent is None or snapshot.parent not in self._snapshots.refs():
-            return {}  # a store into which this snapshot alone was rebuilt has no parent
-        prefix = export_prefix(self._snapshots.get(snapshot.parent), recipe)
+        parent = self._snapshots.parent(snapshot)
+        if parent is None:  # or a store into which this snapshot alone was rebuilt
+            return {}
+        prefix = export_prefix(parent, recipe, split)
         names = [
             i.key.rsplit("/", 1)[1].removesuffix(".json") for i in self._store.list(f"{prefix}/records/")
         ]
@@ -254,62 +333,6 @@ class Exporter:
             return True
 
 
-def export_prefix(snapshot: Snapshot, recipe: datago.Recipe) -> str:
-    """The key prefix of an export."""
-    return f"exports/{snapshot.ref}/{recipe.format}-{recipe.digest[:16]}"
-
-
-def index_entry(record: ShardRecord | None) -> dict[str, Any]:
-    """What index.json says of a shard; empty without a record."""
-    return {k: v for k, v in asdict(record).items() if k not in ("meta", "inputs")} if record else {}
-
-
-def export_index(snapshot: Snapshot, recipe: datago.Recipe, records: list[ShardRecord]) -> dict[str, Any]:
-    """index.json, of records in order of name. For MDS it is at the same time the index that `streaming.StreamingDataset` reads."""
-    body: dict[str, Any] = {
-        "format": FORMAT,
-        "snapshot": {"ref": snapshot.ref, "root": snapshot.root, "count": snapshot.count},
-        "recipe": recipe.to_dict(),
-        "recipe_digest": recipe.digest,
-        "samples": sum(r.samples for r in records),
-        "bytes": sum(r.bytes for r in records),
-        "buckets": _histogram(records),
-        "files": [index_entry(r) for r in records],
-    }
-    if recipe.format == "mds":
-        body |= {"version": 2, "shards": [r.meta for r in records]}
-    return body
-
-
-def _histogram(records: list[ShardRecord]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for record in records:
-        name = "x".join(str(side) for side in record.bucket) if record.bucket else "any"
-        counts[name] = counts.get(name, 0) + record.samples
-    return dict(sorted(counts.items()))
-
-
-def record_key(prefix: str, name: str) -> str:
-    """The key of a shard's record."""
-    return f"{prefix}/records/{name}.json"
-
-
-def shard_findings(store: ObjectStore, key: str, digests: Collection[str]) -> Iterator[str]:
-    """Read a shard again: a sentence when it is missing, or its digest is none of these."""
-    if not store.exists(key):
-        yield f"Shard {key} is missing."
-    elif digest_chunks(_pieces(store, key)) not in digests:
-        yield f"Shard {key} is damaged: its digest is not {' or '.join(sorted(digests))}."
-
-
-def _pieces(store: ObjectStore, key: str) -> Iterator[bytes]:
-    """An object's bytes, so much at a time."""
-    start = 0
-    while piece := store.get_range(key, start, _PIECE):
-        yield piece
-        start += len(piece)
-
-
 @contextmanager
 def _as_file(store: ObjectStore, key: str) -> Iterator[Path]:
     """An object as a file: where it lies, or a temporary copy."""
@@ -318,6 +341,6 @@ def _as_file(store: ObjectStore, key: str) -> Iterator[Path]:
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="refinery-") as copy:
-        for piece in _pieces(store, key):
+        for piece in pieces(store, key):
             spool(copy, piece)
         yield Path(copy.name)

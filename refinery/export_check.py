@@ -13,19 +13,20 @@ import pyarrow as pa
 import datago
 from refinery.digests import canonical_json
 from refinery.errors import RefineryError
-from refinery.export import (
+from refinery.export import parse_recipe, planned
+from refinery.export_index import (
     ShardRecord,
     export_index,
     export_prefix,
     index_entry,
-    parse_recipe,
-    planned,
+    parse_index,
     record_key,
     shard_findings,
 )
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.rows import root_of
 from refinery.store import ObjectStore
+from refinery.tombstones import Tombstones
 
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RefineryError)
 
@@ -35,6 +36,7 @@ class ExportCheck:
 
     def __init__(self, store: ObjectStore, snapshots: Snapshots) -> None:
         self._store, self._snapshots = store, snapshots
+        self._tombstones = Tombstones(store)
 
     def findings(self, snapshot: Snapshot) -> Iterator[str]:
         """Read every export of a snapshot again; a sentence for each object that is missing or damaged, with its key."""
@@ -55,17 +57,24 @@ class ExportCheck:
         data = self._store.get(key)
         entries: dict[str, Any] = {}
         recipe: datago.Recipe | None = None
+        taken_down: list[str] = []
+        split: str | None = None
         try:
-            raw = json.loads(data)
+            raw = parse_index(data, key)
+            taken_down = [str(i) for i in raw.get("taken_down", [])]
+            split = raw.get("split")
+            if split is not None and rows is not None:
+                rows = self._snapshots.of_split(snapshot, rows, split)
             metas = raw["shards"] if raw["recipe"]["format"] == "mds" else [{} for _ in raw["files"]]
             entries = {f["name"]: f | {"meta": m} for f, m in zip(raw["files"], metas, strict=True)}
             recipe = parse_recipe(raw["recipe"])
-            if export_prefix(snapshot, recipe) != prefix:
+            if export_prefix(snapshot, recipe, split) != prefix:
                 recipe = None
-                yield f"Export index {key} is damaged: its recipe is not that of its folder."
+                yield f"Export index {key} is damaged: its recipe and split are not those of its folder."
         except _UNREADABLE as error:
             yield f"Export index {key} is damaged, it cannot be read: {error}"
-        inputs = self._inputs(rows, recipe, prefix)
+        yield from self._of_taken_down(key, rows, set(taken_down))
+        inputs = self._inputs(rows, recipe, prefix, taken_down)
         records: dict[str, ShardRecord] = {}
         whole = recipe is not None
         for name in sorted(inputs):
@@ -75,19 +84,31 @@ class ExportCheck:
                 yield finding
         if whole and recipe is not None:
             ordered = [records[name] for name in sorted(records)]
-            if canonical_json(export_index(snapshot, recipe, ordered)) != data:
+            if canonical_json(export_index(snapshot, recipe, ordered, taken_down, split)) != data:
                 yield f"Export index {key} is damaged: it is not what its snapshot, recipe and records make of it."
         for name in sorted(inputs.keys() | records.keys()):
             told = (entries.get(name), index_entry(records.get(name)))
             expected = {str(said.get("digest")) for said in told if said}
             yield from shard_findings(self._store, f"{prefix}/{name}", expected)
 
+    def _of_taken_down(self, key: str, rows: pa.Table | None, told: set[str]) -> Iterator[str]:
+        """What is wrong with the samples that an index says were taken down."""
+        if unfounded := sorted(told - self._tombstones.ids()):
+            yield (
+                f"Export index {key} is damaged: it says that sample {unfounded[0]} was taken down, and there is no tombstone."
+            )
+        gone = self._tombstones.gone(rows["sample_id"].to_pylist()) if rows is not None else frozenset[str]()
+        if left := sorted(gone - told):
+            yield (
+                f"Export {key} has still sample {left[0]}, which was taken down: `refinery takedown {left[0]} --yes` finishes it."
+            )
+
     def _inputs(
-        self, rows: pa.Table | None, recipe: datago.Recipe | None, prefix: str
+        self, rows: pa.Table | None, recipe: datago.Recipe | None, prefix: str, taken_down: list[str]
     ) -> dict[str, str | None]:
         """The shards there must be, with the digest of what each is a function of; None where that cannot be told."""
         if rows is not None and recipe is not None:
-            return dict(planned(rows, recipe).inputs)
+            return dict(planned(rows, recipe, taken_down).inputs)
         start = f"{prefix}/records/"
         return {i.key[len(start) : -len(".json")]: None for i in self._store.list(start)}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from blake3 import blake3
 
 from refinery.digests import digest
 from refinery.errors import CorruptionError
-from refinery.facts import OUTCOME, encode
+from refinery.facts import OUTCOME, TAKEN_DOWN, encode
 from refinery.states.merkle import set_digest
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
@@ -128,6 +128,30 @@ def read_facts(data: bytes, key: str) -> pa.Table:
             f"Facts {key} are damaged, they cannot be read: {error}", kind="damaged_facts"
         ) from None
     return table
+
+
+def withdrawn(data: bytes, key: str, sample_ids: Collection[str]) -> tuple[bytes | None, dict[str, str]]:
+    """A file of facts without what was found out about some samples, and the digests of the rows that were successes; (None,
+    {}) when it has nothing of them. Of the inspection a failure stays, `taken_down`, so that it is not tried again; nothing
+    follows a failed inspection, so of other steps no row stays. Failures are as they were, but for those to be tried again."""
+    table = read_facts(data, key)
+    inspected = key.split("/")[1] == "inspect"
+    good = pc.is_null(table["reason"])
+    chosen = pc.and_(
+        pc.is_in(table["sample_id"], pa.array(sorted(sample_ids), pa.string())),
+        pc.or_(good, table["retryable"]) if inspected else good,
+    )
+    mine = table.filter(chosen)
+    if not len(mine):
+        return None, {}
+    kept = table.filter(pc.invert(chosen))
+    if inspected:
+        outcome: dict[str, Any] = {"reason": TAKEN_DOWN, "retryable": False}
+        rows = [{"sample_id": i, **outcome} for i in mine["sample_id"].to_pylist()]
+        kept = pa.concat_tables([kept, pa.Table.from_pylist(rows, schema=table.schema)]).sort_by("sample_id")
+    successes = mine.filter(pc.is_null(mine["reason"]))
+    removed = zip(successes["sample_id"].to_pylist(), row_digests(successes), strict=True)
+    return encode(kept), {i: row.hex() for i, row in removed}
 
 
 def row_digests(table: pa.Table) -> list[bytes]:

@@ -22,6 +22,7 @@ from refinery.errors import ConflictError
 from refinery.parquet import GROUP_ROWS, rows_of
 from refinery.store import ObjectStore
 from refinery.store.bulk import get_many
+from refinery.tombstones import Tombstones
 
 OUTCOME = pa.schema(
     [
@@ -31,6 +32,8 @@ OUTCOME = pa.schema(
         pa.field("retryable", pa.bool_(), nullable=False),
     ]
 )
+TAKEN_DOWN = "taken_down"
+"""The reason of facts about a sample that was taken down."""
 _SWAPS = 100
 
 
@@ -81,8 +84,9 @@ class FactStore:
     def write(self, step: Step, batch: str, table: pa.Table) -> bool:
         """Add facts (columns of `step.schema`, one row per sample, any order) to those of a batch.
 
-        A fact that exists stays, unless it is a failure and the new one is a success (or no longer retryable).
-        False: nothing new, nothing written. ConflictError when other writers keep winning.
+        A fact that exists stays, unless it is a failure and the new one is a success (or no longer retryable). No success
+        of a sample that was taken down is taken in. False: nothing new, nothing written. ConflictError when other writers
+        keep winning.
         """
         table = pa.Table.from_batches(
             table.select(step.schema.names).cast(step.schema).to_batches(), schema=step.schema
@@ -92,7 +96,8 @@ class FactStore:
         for _ in range(_SWAPS):
             found = self.store.get_with_etag(key)
             old = step.schema.empty_table() if found is None else pq.read_table(io.BytesIO(found[0]))
-            merged = best_of(pa.concat_tables([old, table]))
+            # asked after the file was read: a takedown that is not seen here yet rewrites the file after this write
+            merged = best_of(pa.concat_tables([old, self._allowed(table)]))
             if found is not None and merged.equals(old):
                 return False
             try:
@@ -156,6 +161,12 @@ class FactStore:
         settled = found.filter(pc.invert(found["retryable"]))["sample_id"]
         done = set(settled.to_pylist())
         return [sample_id for sample_id in wanted if sample_id not in done]
+
+    def _allowed(self, table: pa.Table) -> pa.Table:
+        """The facts but for successes of samples that were taken down."""
+        refused = Tombstones(self.store).refused(table["sample_id"].to_pylist())
+        mine = pc.is_in(table["sample_id"], pa.array(sorted(refused), pa.string()))
+        return table.filter(pc.invert(pc.and_(mine, pc.is_null(table["reason"])))) if refused else table
 
     def _open(self, keys: list[str]) -> Iterator[pq.ParquetFile]:
         """Those of these files that there are: mapped into memory on a local disk, read whole from elsewhere."""

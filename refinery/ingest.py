@@ -6,7 +6,7 @@ listing, and batch.json comes last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,11 +32,12 @@ from refinery.progress import NullProgress, Progress
 from refinery.sources import Source, check_source_name
 from refinery.sources.entries import Entry, Piece, PieceError
 from refinery.sources.objects import Objects
-from refinery.sources.origins import Outcome, Tally, file_extension
+from refinery.sources.origins import Outcome, Tally, file_extension, was_refused
 from refinery.sources.reading import Job, PieceReader, reading_order
 from refinery.sources.sidecars import SIDECAR_CAP, parse_sidecar
 from refinery.sources.uris import is_object
 from refinery.store import ObjectStore
+from refinery.tombstones import Tombstones
 
 _LASTING = ("truncated_tar", "damaged_tar", "changed")
 
@@ -80,6 +81,18 @@ class IngestReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Keep:
+    """Where bytes are kept, and which are not."""
+
+    store: ObjectStore
+    max_bytes: int
+    refused: frozenset[str]
+
+    def __call__(self, chunks: Iterable[bytes]) -> Put:
+        return put_chunks(self.store, chunks, max_bytes=self.max_bytes, refused=self.refused)
+
+
 def stage(store: ObjectStore, fields: Fields, source: Source, *, batch_size: int) -> list[StagedBatch]:
     """List `source` and write as batches of at most `batch_size` entries what no batch of that source name lists yet.
 
@@ -94,7 +107,8 @@ def land(
 ) -> BatchReport:
     """Read every entry of a staged batch, store its bytes as blobs, and write its manifest.
 
-    A sample of more than `max_bytes` is digested but not kept. What cannot be read is in the report with its reason.
+    A sample of more than `max_bytes` is digested but not kept, nor is one that was taken down, with what is attached to it.
+    What cannot be read is in the report with its reason.
     Landing a landed batch changes nothing and returns the report of then. Raises InputError(kind="no_such_batch").
     """
     progress = progress or NullProgress()
@@ -189,24 +203,38 @@ def _jobs(listing: Listing) -> dict[Job, None]:
 
 def _read(store: ObjectStore, listing: Listing, max_bytes: int, progress: Progress) -> dict[Job, Outcome]:
     jobs = _jobs(listing)
-    units = reading_order(jobs)
     objects = Objects(listing.connection)
+    refused = Tombstones(store).refused()
+    keep = _Keep(store, max_bytes, refused)
     outcomes: dict[Job, Outcome] = {}
     progress.start(len(jobs), "files")
     pool = ThreadPoolExecutor(store.concurrency, thread_name_prefix="land")
     try:
-        for future in as_completed(
-            [pool.submit(_read_unit, store, objects, unit, max_bytes) for unit in units]
-        ):
-            done = future.result()
-            outcomes.update(done)
-            progress.advance(len(done), bytes=sum(o.bytes for o in done.values() if isinstance(o, Put)))
+        for part in _parts(listing, outcomes) if refused else (jobs,):
+            units = reading_order(part)
+            for future in as_completed([pool.submit(_read_unit, keep, objects, unit) for unit in units]):
+                done = future.result()
+                outcomes.update(done)
+                progress.advance(len(done), bytes=sum(o.bytes for o in done.values() if isinstance(o, Put)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         progress.done()
     if is_object(listing.path):
         _check_access(listing, outcomes)
     return outcomes
+
+
+def _parts(listing: Listing, outcomes: Mapping[Job, Outcome]) -> Iterator[dict[Job, None]]:
+    """The pieces of a listing in two goes: the samples, then what is attached to those that were not refused."""
+    samples: dict[Job, None] = {(entry.piece, False): None for entry in listing.entries if entry.piece}
+    yield samples
+    kept = replace(
+        listing,
+        entries=tuple(
+            e for e in listing.entries if e.piece and not was_refused(outcomes.get((e.piece, False)))
+        ),
+    )
+    yield {job: None for job in _jobs(kept) if job not in samples}
 
 
 def _check_access(listing: Listing, outcomes: dict[Job, Outcome]) -> None:
@@ -221,9 +249,7 @@ def _check_access(listing: Listing, outcomes: dict[Job, Outcome]) -> None:
         )
 
 
-def _read_unit(
-    store: ObjectStore, objects: Objects, unit: Iterable[Job], max_bytes: int
-) -> dict[Job, Outcome]:
+def _read_unit(keep: _Keep, objects: Objects, unit: Iterable[Job]) -> dict[Job, Outcome]:
     outcomes: dict[Job, Outcome] = {}
     broken: PieceError | None = None
     with PieceReader(objects) as reader:
@@ -232,11 +258,7 @@ def _read_unit(
                 if broken:
                     raise broken
                 chunks = reader.chunks(piece)
-                outcomes[piece, sidecar] = (
-                    _read_sidecar(store, piece, chunks, max_bytes)
-                    if sidecar
-                    else put_chunks(store, chunks, max_bytes=max_bytes)
-                )
+                outcomes[piece, sidecar] = _read_sidecar(keep, piece, chunks) if sidecar else keep(chunks)
             except PieceError as error:
                 outcomes[piece, sidecar] = Unreadable(piece.uri, error.kind, str(error))
                 if piece.packed and error.kind in _LASTING:
@@ -244,16 +266,16 @@ def _read_unit(
     return outcomes
 
 
-def _read_sidecar(store: ObjectStore, piece: Piece, chunks: Iterable[bytes], max_bytes: int) -> Outcome:
+def _read_sidecar(keep: _Keep, piece: Piece, chunks: Iterable[bytes]) -> Outcome:
     """A sidecar's values; as a blob when it is too large or holds no JSON object, so that nothing is lost."""
     rest = iter(chunks)
     data = b""
     for chunk in rest:
         data += chunk
         if len(data) > SIDECAR_CAP:
-            return put_chunks(store, chain([data], rest), max_bytes=max_bytes)
+            return keep(chain([data], rest))
     values = parse_sidecar(file_extension(piece.uri), data)
-    return put_chunks(store, [data], max_bytes=max_bytes) if values is None else values
+    return keep([data]) if values is None else values
 
 
 class _Part:

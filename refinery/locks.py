@@ -9,7 +9,7 @@ which may get more rows, by the root of the rows they had (see `fact_rows`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from refinery.facts import Step
 from refinery.fields import to_utc
 from refinery.ledger import Ledger, segment_key
 from refinery.near_duplicates.clusters import COLUMNS, clusters_root
+from refinery.snapshot_splits import clusters_key
 from refinery.states.head import read_head
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
@@ -66,7 +67,7 @@ class Locks:
 
         Reads every object once; those that the parent version locked are taken from there, since none ever changes.
         """
-        key = _lock_key(snapshot.ref)
+        key = lock_key(snapshot.ref)
         if self._store.exists(key):
             return False
         parent = self._read(snapshot.parent)
@@ -92,13 +93,10 @@ class Locks:
     def read(self, ref: str) -> Lock:
         """The lock of a snapshot, to rely on. ConfigError when it has none or one of an older version, CorruptionError when
         it is damaged."""
-        found = self._store.get_with_etag(_lock_key(ref))
+        found = self._store.get_with_etag(lock_key(ref))
         lock = None if found is None else _checked(found[0])
         if found is not None and (lock is None or lock.snapshot != ref):
-            raise CorruptionError(
-                f"Lock {_lock_key(ref)} is damaged: it is not what its own digest says. Restore it from a backup.",
-                kind="damaged_lock",
-            )
+            raise _damaged(ref)
         if lock is None or not lock.complete:
             raise ConfigError(
                 f"{ref} has no lock of facts and batches: it was frozen by an older version. Freeze it again.",
@@ -106,9 +104,25 @@ class Locks:
             )
         return lock
 
-    def verify(self, snapshot: Snapshot) -> Iterator[Damage]:
-        """Read what a snapshot's lock names again: everything that is missing or has other bytes. Nothing without a lock."""
-        key = _lock_key(snapshot.ref)
+    def names(self, ref: str) -> set[str]:
+        """The keys of all objects that the lock of a snapshot names, itself included; none without one. CorruptionError when
+        it is damaged: nobody can tell then what the snapshot needs."""
+        found = self._store.get_with_etag(lock_key(ref))
+        if found is None:
+            return set()
+        lock = _checked(found[0])
+        if lock is None:
+            raise _damaged(ref)
+        return {lock_key(ref), *lock.objects, *lock.facts}
+
+    def verify(
+        self, snapshot: Snapshot, removed: Mapping[str, Mapping[str, str]] | None = None
+    ) -> Iterator[Damage]:
+        """Read what a snapshot's lock names again: everything that is missing or has other bytes. Nothing without a lock.
+
+        `removed` are rows of facts that were taken down: key of the file → sample id → digest of the row.
+        """
+        key = lock_key(snapshot.ref)
         found = self._store.get_with_etag(key)
         if found is None:
             return
@@ -122,7 +136,7 @@ class Locks:
             return
         yield from filter(None, each(self._store, self._check, lock.objects.items()))
         yield from self._check_ledger(lock.segments, lock.last)
-        yield from self._check_facts(lock)
+        yield from self._check_facts(lock, removed or {})
 
     def samples(self, batch: str) -> list[str]:
         """The distinct samples of a landed batch, in order of id: what the bitmaps of locked facts are over."""
@@ -171,7 +185,7 @@ class Locks:
                 found[info.key] = locked.to_json()
         return found
 
-    def _check_facts(self, lock: Lock) -> Iterator[Damage]:
+    def _check_facts(self, lock: Lock, removed: Mapping[str, Mapping[str, str]]) -> Iterator[Damage]:
         keys = sorted(lock.facts)
         for key, data in zip(keys, get_many(self._store, keys), strict=True):
             if data is None:
@@ -183,7 +197,7 @@ class Locks:
                 samples = self.samples(_batch_of(key))
             except (RefineryError, OSError, ValueError, KeyError, TypeError):
                 continue  # the batch is damaged, and named as that
-            found = lock.facts[key].damage(data, samples, key)
+            found = lock.facts[key].damage(data, samples, key, removed.get(key))
             if found is not None:
                 yield key, found
 
@@ -198,6 +212,8 @@ class Locks:
         yield f"policies/{snapshot.policy}.json"
         for node in (snapshot.node, snapshot.state_node):
             yield from self._trees.keys(node)
+        if snapshot.splits is not None:
+            yield clusters_key(snapshot.name, snapshot.splits["clusters"])
         for name, step in snapshot.steps.items():
             step_key = f"facts/{name}/{step['key']}/step.json"
             if self._store.exists(step_key):  # of a step that has never written a fact there is none
@@ -206,7 +222,7 @@ class Locks:
     def _read(self, ref: str | None) -> Lock | None:
         if ref is None:
             return None
-        found = self._store.get_with_etag(_lock_key(ref))
+        found = self._store.get_with_etag(lock_key(ref))
         return None if found is None else _checked(found[0])
 
     def _check(self, item: tuple[str, str]) -> Damage | None:
@@ -266,10 +282,18 @@ def _checked(data: bytes) -> Lock | None:
         return None
 
 
+def _damaged(ref: str) -> CorruptionError:
+    return CorruptionError(
+        f"Lock {lock_key(ref)} is damaged: it is not what its own digest says. Restore it from a backup.",
+        kind="damaged_lock",
+    )
+
+
 def _batch_of(key: str) -> str:
     """The batch whose facts an object holds."""
     return key.rsplit("/", 1)[1].removesuffix(".parquet")
 
 
-def _lock_key(ref: str) -> str:
+def lock_key(ref: str) -> str:
+    """Where the lock of a snapshot is kept."""
     return f"snapshots/{ref.replace('@', '/')}.lock.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import tempfile
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from refinery.config import FILE_NAME, Settings, load_settings
 from refinery.diffs import Differ, SnapshotDiff
 from refinery.digests import digest
 from refinery.documents import DocumentBuilder
-from refinery.errors import ConfigError, CorruptionError, InputError, RefineryError
+from refinery.errors import CorruptionError, InputError, RefineryError
 from refinery.explain import Explainer, Explanation
 from refinery.export import Exporter
 from refinery.export_check import ExportCheck
@@ -27,13 +28,12 @@ from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, Selectio
 from refinery.ledger.selection import select
 from refinery.policy import DEFAULT_POLICY, Policy, load_policy
 from refinery.projection import ProjectionReport, Projector
+from refinery.removal import Removal
 from refinery.replay import Replayer, ReplayReport
 from refinery.samples import Samples
 from refinery.snapshots import Snapshot, Snapshots
-from refinery.states.head import read_head
 from refinery.states.proofs import Proof, prove
 from refinery.states.tree import StateTrees
-from refinery.verdicts import GOLD
 from refinery.views import Views
 from refinery.whatif import UndoPreview, preview_undo
 
@@ -41,8 +41,11 @@ if TYPE_CHECKING:
     from refinery.cards import Card
     from refinery.embedders import Embedder
     from refinery.gates import GateReport
+    from refinery.gc import Garbage
     from refinery.index import SampleIndex
     from refinery.propagation import Propagator
+    from refinery.splits import Splits
+    from refinery.takedown import Takedown
 
 STANDARD_ATTRIBUTES = (
     Field("caption", FieldType.TEXT, "What the picture shows, in words."),
@@ -301,46 +304,44 @@ class Refinery:
         policy = policy or self._policy(fields)
         return asof.documents_at(self.ledger, offset, self._replayer(fields), self.snapshots, policy)
 
-    def freeze(self, name: str, filter_text: str | None = None) -> tuple[Snapshot, bool]:
+    def freeze(
+        self, name: str, filter_text: str | None = None, splits: Splits | None = None
+    ) -> tuple[Snapshot, bool]:
         """Freeze gold (narrowed by a filter) as the next version of a dataset; the newest version when nothing differs.
 
-        Without `filter_text`, the dataset's own view and filter of refinery.yaml apply. ConfigError when verdicts are stale.
+        Without `filter_text`, the dataset's own view and filter of refinery.yaml apply, without `splits` its own splits.
+        ConfigError when verdicts are stale.
         """
-        head, _ = read_head(self.store)
-        if not self.replayer.is_current(self.policy):
-            raise ConfigError(
-                "Verdicts are behind the ledger, the facts or the policy: `refinery run` brings them up to date.",
-                kind="stale_verdicts",
-            )
-        dataset = self.settings.datasets.get(name)
-        text = self.views.narrow(name, dataset) if filter_text is None and dataset else filter_text
-        rows = StateTrees(self.store).rows(head.node)
-        import pyarrow.compute as pc
+        from refinery.freezing import freeze
 
-        rows = rows.filter(pc.equal(rows["verdict"], GOLD))
-        if text:
-            rows = rows.filter(pc.is_in(rows["sample_id"], self._selected(text)))
-        steps = {n: {"key": s.key, **s.to_json()} for n, s in self.steps.by_name().items()}
-        return self.snapshots.freeze(
-            name,
-            rows,
-            filter_text=text,
-            policy=head.policy,
-            ledger_offset=head.ledger_offset,
-            state=head.node,
-            steps=steps,
-            fields=[[f.name, f.type.value] for f in self.fields.attributes],
+        return freeze(self, name, filter_text, splits)
+
+    @property
+    def takedown(self) -> Takedown:
+        """Takedown of samples, under the steps and fields of now."""
+        from refinery.takedown import Takedown
+
+        return Takedown(
+            self.store,
+            self.ledger,
+            self.batches,
+            self.snapshots,
+            self.exporter,
+            self.replayer,
+            self.steps,
         )
 
-    def _selected(self, text: str) -> Any:
-        import pyarrow as pa
+    def garbage(self, older_than: timedelta = timedelta(days=7)) -> Garbage:
+        """What nothing needs any more of what is older than that, to look at or remove."""
+        from refinery.gc import Garbage
 
-        from refinery.filter import parse
+        steps = [self.steps.inspect, self.steps.near_duplicates, *self.steps.embed.values()]
+        return Garbage(self.store, steps, older_than=older_than)
 
-        documents = self.projector.documents()
-        return documents.filter(pa.array(parse(text, self.fields).mask(documents)))[
-            "sample_id"
-        ].combine_chunks()
+    @property
+    def removal(self) -> Removal:
+        """Removal of snapshots."""
+        return Removal(self.store, self.snapshots)
 
     def diff(self, old: str, new: str) -> SnapshotDiff:
         """What differs between two snapshots, with causes."""
@@ -353,11 +354,11 @@ class Refinery:
 
     def dataset_gate(self, snapshot: Snapshot) -> GateReport | None:
         """Judge the step to a snapshot from its parent by the rules that refinery.yaml gives its dataset; None when it
-        gives none. A first version is judged against itself: rules about change find none."""
+        gives none. A first version, or one whose parent was removed, is judged against itself: rules about change find none."""
         dataset = self.settings.datasets.get(snapshot.name)
         if dataset is None or dataset.gate is None:
             return None
-        base = self.snapshots.get(snapshot.parent) if snapshot.parent else snapshot
+        base = self.snapshots.parent(snapshot) or snapshot
         return self._judge(base, snapshot, self.path / dataset.gate)
 
     def _judge(self, base: Snapshot, head: Snapshot, rules: Path) -> GateReport:

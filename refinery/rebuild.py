@@ -18,7 +18,7 @@ from refinery.batches import Batches
 from refinery.blobs import blob_key, read_blob
 from refinery.digests import canonical_json, digest
 from refinery.documents import state_rows
-from refinery.errors import ConfigError, ConflictError, CorruptionError
+from refinery.errors import ConfigError, ConflictError, CorruptionError, InputError
 from refinery.fact_rows import read_facts
 from refinery.facts import FactStore, encode
 from refinery.fields import Fields
@@ -27,16 +27,18 @@ from refinery.gates.members import recorded_step
 from refinery.inputs import Steps
 from refinery.ledger import Ledger, segment_key
 from refinery.locks import Lock, Locks
-from refinery.near_duplicates import update_clusters
+from refinery.near_duplicates import read_clusters, update_clusters
 from refinery.near_duplicates.clusters import CODE_VERSION
 from refinery.policy import Policy, stored_policy
 from refinery.progress import NullProgress, Progress
 from refinery.projection import with_verdicts
 from refinery.replay import Replayer
+from refinery.snapshot_splits import record_splits
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
 from refinery.store.bulk import each
+from refinery.tombstones import Tombstone, Tombstones, removed_facts
 from refinery.verdicts import GOLD
 
 
@@ -74,16 +76,21 @@ class Rebuild:
         """Take over, compute, compare, freeze.
 
         CorruptionError when something is not what the lock says, or the outcome is not the snapshot; ConflictError when the
-        target holds something else; ConfigError when this version computes near-duplicates differently.
+        target holds something else; ConfigError when this version computes near-duplicates differently; InputError when
+        samples that it was computed from were taken down.
         """
         progress = progress or NullProgress()
         snapshot, lock = self.snapshot, self._lock
         steps = self._steps()
         self._check_target()
+        stones = self._check_taken_down()
         self._put(sorted(k for k in lock.objects if k.startswith(("batches/", "policies/", "facts/"))))
         self._put_ledger()
         self._put_facts()
+        for stone in stones.values():
+            self._store(stone.key, stone.to_bytes())
         rows, policy, fields = self._computed(steps)
+        self._put_splits(rows, steps)
         blobs = self._blobs(rows)
         progress.start(len(blobs), "blobs")
         copied = [self._advance(progress, done) for done in each(self._source, self._copy_blob, blobs)]
@@ -125,6 +132,32 @@ class Rebuild:
                         "an empty place.",
                         kind="target_not_empty",
                     )
+
+    def _check_taken_down(self) -> dict[str, Tombstone]:
+        """The tombstones that the snapshot's ledger knows of. InputError when the facts or bytes of a sample that it rests on
+        are gone: then it can be explained, and not be computed again."""
+        tombstones = Tombstones(self._source)
+        stones = tombstones.all()
+        members = Snapshots(self._source).rows(self.snapshot).select(["sample_id"]) if stones else None
+        lost = set() if members is None else set(tombstones.gone(members["sample_id"].to_pylist()))
+        for key, rows in removed_facts(stones).items():
+            locked = self._lock.facts.get(key)
+            if locked is None:
+                continue
+            table = read_facts(self._source.get(key), key)
+            there = set(table.filter(pc.is_null(table["reason"]))["sample_id"].to_pylist())
+            samples = Batches(self._source).samples(key.rsplit("/", 1)[1].removesuffix(".parquet"))
+            lost |= rows.keys() & set(locked.ids(samples)) - there
+        if lost:
+            first = stones[min(lost)]
+            raise InputError(
+                f"{self.snapshot.ref} cannot be rebuilt: {len(lost)} of the {self.snapshot.state_count:,} samples that its "
+                f"verdicts were computed from were taken down, and their facts and bytes are gone. The first is "
+                f"{first.sample_id} ({first.key}: {first.reason}). `refinery snapshot verify` still explains its root; "
+                "freeze a new version to have one that can be rebuilt.",
+                kind="taken_down",
+            )
+        return {i: s for i, s in stones.items() if s.ledger_offset <= self.snapshot.ledger_offset}
 
     def _put(self, keys: Iterable[str]) -> None:
         """Copy immutable objects that have their locked digests."""
@@ -190,6 +223,18 @@ class Rebuild:
         if (node.digest, node.count) != (snapshot.root, snapshot.count):
             raise self._differs("membership", self.snapshot.root, node.digest)
         return rows, policy, fields
+
+    def _put_splits(self, rows: pa.Table, steps: Steps) -> None:
+        """The splits again, from the clusters that were computed again."""
+        if self.snapshot.splits is None:
+            return
+        found = read_clusters(self._target, steps.near_duplicates)
+        clusters = dict(zip(found["sample_id"].to_pylist(), found["cluster"].to_pylist(), strict=True))
+        rule = Snapshots(self._source).splits(self.snapshot).rule
+        ids = rows["sample_id"].to_pylist()
+        computed = record_splits(self._target, self.snapshot.name, rule, ids, clusters)
+        if computed != self.snapshot.splits:
+            raise self._differs("splits", str(self.snapshot.splits["clusters"]), str(computed["clusters"]))
 
     def _freeze(self, policy: Policy, fields: Fields) -> None:
         """Write the snapshot that was computed, if it is the one that was asked for."""

@@ -100,10 +100,12 @@ class Replayer:
         self._store.put_if_absent(f"policies/{policy.digest}.json", policy.body)
         for _ in range(_MOST_TRIES):
             old, etag = read_head(self._store)
-            report, new = self._step(old, policy, full)
-            if new == old:
-                return report
             try:
+                report, new = self._step(old, policy, full)
+                if new == old:
+                    return report
+                if new.node != old.node:
+                    self.trees.release(old.node)
                 write_head(self._store, new, etag)
             except ConflictError:
                 continue

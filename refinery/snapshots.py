@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -17,12 +19,18 @@ from refinery.digests import canonical_json, digest
 from refinery.errors import CorruptionError, InputError, RefineryError, did_you_mean
 from refinery.ledger import Ledger
 from refinery.locks import Locks
+from refinery.snapshot_splits import SnapshotSplits
 from refinery.states.tree import Node, StateTrees
 from refinery.store import ObjectStore
+from refinery.tombstones import Tombstone, Tombstones, removed_facts
 
 FORMAT = "refinery.snapshot/1"
+_SPLIT = "refinery.snapshot/2"  # has splits
+_OF_SPLITS = {"shares", "seed", "clusters", "counts"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_REF = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}@\d+\Z")
+_EVER = re.compile(r"snapshots/[^/]+/(\d+)(?:\.removed)?\.json\Z")
 _FILE = re.compile(r"snapshots/([a-z0-9][a-z0-9_-]{0,63})/(\d+)\.json\Z")
 
 
@@ -30,7 +38,7 @@ _FILE = re.compile(r"snapshots/([a-z0-9][a-z0-9_-]{0,63})/(\d+)\.json\Z")
 class Snapshot:
     """One frozen dataset. `root` is the digest of its rows; the other members say what these were computed from: the
     verdict state and its size, the ledger offset, the policy's digest, the steps and their keys, the filter over gold and
-    the parent version. Only `created_at` is a clock's, and no root contains it."""
+    the parent version. `splits` are their rule, and the clusters and counts there were, None without. Only `created_at` is a clock's, and no root contains it."""
 
     name: str
     version: int
@@ -45,6 +53,7 @@ class Snapshot:
     steps: dict[str, dict[str, Any]]
     fields: list[list[str]]
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+    splits: dict[str, Any] | None = None
 
     @property
     def ref(self) -> str:
@@ -67,7 +76,10 @@ class Snapshot:
         return Node(self.state, self.state_count)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self)}
+        body = asdict(self)
+        if self.splits is None:
+            del body["splits"]
+        return {"format": FORMAT if self.splits is None else _SPLIT, **body}
 
 
 class Snapshots:
@@ -106,10 +118,19 @@ class Snapshots:
             return self._load(name, int(version))
         if not version and (found := self.latest(name)):
             return found
+        if _REF.match(ref) and (gone := self._store.get_with_etag(removed_key(ref))):
+            raise InputError(
+                f"Snapshot {ref} was removed: {json.loads(gone[0])['reason']} ({removed_key(ref)}).",
+                kind="snapshot_removed",
+            )
         raise InputError(
             f"There is no snapshot {ref!r}.{did_you_mean(ref, known)} `refinery snapshot ls` lists them all.",
             kind="no_such_snapshot",
         )
+
+    def parent(self, snapshot: Snapshot) -> Snapshot | None:
+        """The version that a snapshot followed; None when it was the first, or that one is not in this store any more."""
+        return self.get(snapshot.parent) if snapshot.parent and snapshot.parent in self.refs() else None
 
     def freeze(
         self,
@@ -122,9 +143,10 @@ class Snapshots:
         state: Node,
         steps: dict[str, dict[str, Any]],
         fields: list[list[str]],
+        splits: dict[str, Any] | None = None,
     ) -> tuple[Snapshot, bool]:
         """Freeze rows as the next version of `name`, and lock what it rests on. (snapshot, True) when it is new; (the newest
-        one, False) when that already holds exactly these rows."""
+        one, False) when that already holds exactly these rows in the same splits (see `record_splits`)."""
         if not _NAME.match(name):
             raise InputError(
                 f"{name!r} cannot name a dataset: lower-case letters, digits, - and _ only, at most 64.",
@@ -134,12 +156,12 @@ class Snapshots:
         node = self._trees.build(rows, like=parent.node if parent else state)
         while True:
             parent = self.latest(name)
-            if parent is not None and parent.root == node.digest:
+            if parent is not None and (parent.root, parent.splits) == (node.digest, splits):
                 self._locks.write(parent, self._ledger)  # unless it is: whoever froze it may have been killed
                 return parent, False
             snapshot = Snapshot(
                 name=name,
-                version=parent.version + 1 if parent else 1,
+                version=self._last(name) + 1,
                 root=node.digest,
                 count=node.count,
                 parent=parent.ref if parent else None,
@@ -150,14 +172,32 @@ class Snapshots:
                 state_count=state.count,
                 steps=steps,
                 fields=fields,
+                splits=splits,
             )
             if self._store.put_if_absent(_key(name, snapshot.version), canonical_json(snapshot.to_json())):
                 self._locks.write(snapshot, self._ledger)
                 return snapshot, True
 
-    def rows(self, snapshot: Snapshot) -> pa.Table:
-        """The rows of a snapshot in order of sample id."""
-        return self._trees.rows(snapshot.node)
+    def rows(self, snapshot: Snapshot, split: str | None = None) -> pa.Table:
+        """The rows of a snapshot, or of one of its splits, in order of sample id. InputError when it has no such split."""
+        rows = self._trees.rows(snapshot.node)
+        return rows if split is None else self.of_split(snapshot, rows, split)
+
+    def of_split(self, snapshot: Snapshot, rows: pa.Table, split: str) -> pa.Table:
+        """Those of a snapshot's rows that are in a split. InputError when it has no such split."""
+        splits = self.splits(snapshot)
+        splits.check(split)
+        return rows.filter(
+            pa.array([s == split for s in splits.assign(rows["sample_id"].to_pylist())], pa.bool_())
+        )
+
+    def splits(self, snapshot: Snapshot) -> SnapshotSplits:
+        """The splits of a snapshot; asked for anything they raise InputError when it has none."""
+        return SnapshotSplits(self._store, snapshot)
+
+    def lookup(self, snapshot: Snapshot, sample_ids: Collection[str]) -> pa.Table:
+        """The rows of those of some samples that a snapshot holds. Reads the way to them, and no other rows."""
+        return self._trees.lookup(snapshot.node, sample_ids)
 
     def memberships(
         self, sample_ids: list[str] | None = None, *, upto: int | None = None, before: str | None = None
@@ -184,9 +224,12 @@ class Snapshots:
 
     def verify(self, snapshot: Snapshot, *, blobs: bool = True) -> Iterator[str]:
         """Recompute a snapshot from its rows, and read every blob and what its lock names again; yields a sentence for
-        each thing that is missing or damaged. Needs nothing but the store."""
+        each thing that is missing or damaged. Needs nothing but the store. What was taken down is not missing (see
+        `taken_down`)."""
         damaged = set[str]()
-        for key, finding in self._locks.verify(snapshot):
+        stones, wrong = self._stones()
+        yield from map(str, wrong)
+        for key, finding in self._locks.verify(snapshot, removed_facts(stones)):
             damaged.add(key)
             yield finding
         if snapshot.key in damaged:  # what it names cannot be relied on
@@ -196,29 +239,76 @@ class Snapshots:
             broken = True
             if damaged.isdisjoint(word.rstrip(".:,") for word in finding.split()):
                 yield finding
-        if broken or not blobs:
+        if broken:
             return
         rows = self.rows(snapshot)
+        if snapshot.splits is not None:
+            yield from self._check_splits(snapshot, rows["sample_id"].to_pylist(), damaged)
+        if not blobs:
+            return
         wanted = {i: f"sample {i}" for i in rows["sample_id"].to_pylist()}
         for sample_id, payloads in zip(
             rows["sample_id"].to_pylist(), rows["payloads"].to_pylist(), strict=True
         ):
             for payload in json.loads(payloads) if payloads != "[]" else ():
                 wanted[payload["digest"]] = f"payload {payload['name']!r} of sample {sample_id}"
+        removed = {name for stone in stones.values() for name in stone.blobs}
         with ThreadPoolExecutor(max(4, self._store.concurrency)) as pool:
-            yield from filter(None, pool.map(self._check_blob, wanted.items()))
+            check = partial(self._check_blob, removed)
+            yield from filter(None, pool.map(check, wanted.items()))
+        for sample_id in sorted(wanted.keys() & Tombstones(self._store, self._ledger).refused(wanted)):
+            if self._store.exists(blob_key(sample_id)):
+                yield (
+                    f"The bytes of sample {sample_id}, which was taken down, are still there: "
+                    f"`refinery takedown {sample_id} --yes` finishes it."
+                )
 
-    def _check_blob(self, item: tuple[str, str]) -> str | None:
+    def _check_splits(self, snapshot: Snapshot, ids: list[str], damaged: Container[str]) -> Iterator[str]:
+        try:
+            splits = self.splits(snapshot)
+            counts = Counter(splits.assign(ids))
+        except CorruptionError as error:
+            if str(error).split()[0] not in damaged:
+                yield str(error)
+            return
+        if snapshot.splits and {n: counts[n] for n in splits.rule.names} != snapshot.splits["counts"]:
+            yield f"{snapshot.key} is damaged: its splits do not have as many samples as it says."
+
+    def taken_down(self, snapshot: Snapshot) -> list[Tombstone]:
+        """The tombstones of the samples of a snapshot that were taken down and are not back: its root still holds their
+        rows, and their bytes are gone. In order of sample id."""
+        tombstones = Tombstones(self._store, self._ledger)
+        if not (ids := tombstones.ids()):
+            return []
+        members = self.lookup(snapshot, ids)["sample_id"].to_pylist()
+        gone, stones = tombstones.gone(members), self._stones()[0]
+        return [stones[i] for i in sorted(gone & stones.keys())]
+
+    def _stones(self) -> tuple[dict[str, Tombstone], list[CorruptionError]]:
+        """The tombstones that count, and what is wrong with others. A damaged ledger, of which the lock speaks, bears out none."""
+        try:
+            return Tombstones(self._store, self._ledger).scan()
+        except CorruptionError:
+            return {}, []
+
+    def _check_blob(self, removed: Container[str], item: tuple[str, str]) -> str | None:
         expected, what = item
         try:
             found = digest(self._store.get(blob_key(expected)))
         except RefineryError as error:
+            if expected in removed and not self._store.exists(blob_key(expected)):
+                return None
             return f"The bytes of {what} are missing: {error}"
         return (
             None
             if found == expected
             else f"The bytes of {what} are damaged: {blob_key(expected)} has digest {found}."
         )
+
+    def _last(self, name: str) -> int:
+        """The greatest version that a dataset ever had, removed ones included; 0 when it never had one."""
+        found = [_EVER.match(info.key) for info in self._store.list(f"snapshots/{name}/")]
+        return max((int(m[1]) for m in found if m), default=0)
 
     def _versions(self) -> list[tuple[str, int]]:
         found = [m for info in self._store.list("snapshots/") if (m := _FILE.match(info.key))]
@@ -230,14 +320,17 @@ class Snapshots:
             data = self._store.get(key)
             try:
                 raw = json.loads(data)
-                if raw.pop("format", None) != FORMAT:
+                if raw.pop("format", None) != (_SPLIT if "splits" in raw else FORMAT):
                     raise CorruptionError(
-                        f"{key} is not {FORMAT}: this version cannot read it.", kind="unknown_format"
+                        f"{key} is neither {FORMAT} nor {_SPLIT}: this version cannot read it.",
+                        kind="unknown_format",
                     )
                 snapshot = Snapshot(**raw)
                 for member, value in (("root", snapshot.root), ("state", snapshot.state)):
                     if not _DIGEST.match(value):
                         raise ValueError(f"its {member} is not a digest")
+                if snapshot.splits is not None and set(snapshot.splits) != _OF_SPLITS:
+                    raise ValueError("its splits are none")
                 if not all(
                     isinstance(n, int) for n in (snapshot.count, snapshot.state_count, snapshot.ledger_offset)
                 ):
@@ -258,3 +351,8 @@ class Snapshots:
 
 def _key(name: str, version: int) -> str:
     return f"snapshots/{name}/{version}.json"
+
+
+def removed_key(ref: str) -> str:
+    """Where it is kept that a snapshot was removed."""
+    return f"snapshots/{ref.replace('@', '/')}.removed.json"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from refinery.corpus import CorpusReport, build_corpus
+from refinery.store import ObjectStore
 from refinery.store.local import LocalStore
 from tests.servers import aws, bucket, opensearch_url, s3_server, s3_settings
 
@@ -29,6 +30,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusReport:
 def store(tmp_path: Path) -> LocalStore:
     """An empty object store."""
     return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """An empty object store of either kind."""
+    if request.param == "folder":
+        return LocalStore(tmp_path / "store")
+    from refinery.store.s3 import S3Store
+
+    return S3Store(request.getfixturevalue("s3_settings"))
 
 
 @pytest.fixture(scope="session")

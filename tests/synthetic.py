@@ -136,6 +136,7 @@ class Synthetic:
         snapshots: Snapshots,
         name: str,
         chosen: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+        splits: dict[str, Any] | None = None,
         **recorded: Any,
     ) -> tuple[Snapshot, bool]:
         """Freeze rows of the newest state as the next version of `name`; `recorded` are steps in place of those in force."""
@@ -149,6 +150,7 @@ class Synthetic:
             state=head.node,
             steps={n: {"key": s.key, **s.to_json()} for n, s in self.steps.by_name().items()} | recorded,
             fields=[[f.name, f.type.value] for f in self.fields.attributes],
+            splits=splits,
         )
 
     def cluster(self) -> None:

@@ -133,6 +133,10 @@ def test_each_json_document_has_exactly_the_documented_members(
         "snapshot prove": ("snapshot", "prove", "train@1", sample, "--output", str(tmp_path / "proof.json")),
         "snapshot check": ("snapshot", "check", str(tmp_path / "proof.json"), "--ref", "train@1"),
         "rebuild-index": ("rebuild-index",),
+        "gc": ("gc",),
+        "snapshot rm": ("snapshot", "rm", "train@1"),
+        "takedown": ("takedown", sample),
+        "takedown --yes": ("takedown", sample, "--yes", "--reason", "asked by its author"),
         "doctor": ("doctor",),
     }
     assert set(calls) == set(documented())

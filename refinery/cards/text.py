@@ -33,6 +33,7 @@ def markdown(figures: Figures, *, pictures: bool) -> str:
         _title(figures),
         _pictures() if pictures else (),
         _identity(figures),
+        _splits(figures),
         _computed_from(figures),
         _left_out(figures),
         _pixels(figures),
@@ -84,6 +85,27 @@ def _identity(figures: Figures) -> Iterator[str]:
         f"refinery snapshot verify {snapshot.ref}",
         f"refinery snapshot prove {snapshot.ref} SAMPLE --output proof.json",
         f"refinery snapshot check proof.json --root {snapshot.root}",
+    )
+
+
+def _splits(figures: Figures) -> Iterator[str]:
+    snapshot = figures.snapshot
+    if snapshot.splits is None:
+        return
+    yield from _section("Splits")
+    counts = snapshot.splits["counts"]
+    yield from _table(
+        ["split", "share", "samples"],
+        ((n, f"{share:g}", counts[n]) for n, share in snapshot.splits["shares"]),
+    )
+    yield ""
+    yield (
+        f"No near-duplicates are in two of them. Seed {snapshot.splits['seed']}; a sample's split follows from its "
+        "near-duplicate cluster, the seed and the shares alone, so it stays when the set grows."
+    )
+    name = snapshot.splits["shares"][0][0]
+    yield from _code(
+        "sh", f"refinery export {snapshot.ref} --split {name} --format webdataset --size bucket --side 512"
     )
 
 

@@ -20,6 +20,7 @@ from refinery.cli import (
     explain,
     fields,
     flags,
+    garbage,
     gate,
     gold,
     policy,
@@ -30,6 +31,7 @@ from refinery.cli import (
     search,
     show,
     snapshots,
+    takedown,
     undo,
     view,
     views,
@@ -54,6 +56,8 @@ for part in (
     flags,
     undo,
     propagate,
+    takedown,
+    garbage,
     explain,
     fields,
     doctor,
@@ -63,6 +67,7 @@ for part in (
 app.add_typer(policy.app, name="policy", help="What holds samples back; try another one.")
 app.add_typer(snapshots.app, name="snapshot", help="Frozen datasets: create, list, compare, verify, prove.")
 snapshots.app.add_typer(proofs.app)
+snapshots.app.add_typer(garbage.snapshot)
 app.add_typer(evals.app, name="evals", help="What evals of trained models said of samples.")
 app.add_typer(evals.feedback, name="feedback", help="What users of trained models said of samples.")
 app.add_typer(views.app, name="views", help="Saved queries: save, list, show.")

@@ -66,6 +66,9 @@ def export(
         int | None, typer.Option("--samples-per-shard", help="The most samples in a shard [1024].")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Another seed, another shuffle [0].")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Only this split of the snapshot.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Shards written at once; same bytes.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +92,11 @@ def export(
     project = session.project
     snapshot = project.snapshots.get(ref)
     report = project.exporter.export(
-        snapshot, recipe, workers=workers, progress=session.out.progress(f"export {snapshot.ref}")
+        snapshot,
+        recipe,
+        split=split,
+        workers=workers,
+        progress=session.out.progress(f"export {snapshot.ref}"),
     )
     place = f"{project.store.url}/{report.prefix}"
     session.out.show({**asdict(report), "path": place}, lambda: _export_lines(report, place))

@@ -10,7 +10,7 @@ import typer
 
 from refinery.cli.output import Line, bytes_text, counted, line, many, table
 from refinery.cli.session import Json, start
-from refinery.errors import CorruptionError
+from refinery.errors import CorruptionError, InputError
 
 if TYPE_CHECKING:
     from refinery.diffs import SnapshotDiff
@@ -29,12 +29,29 @@ def create(
         str | None,
         typer.Option("--where", metavar="FILTER", help="Narrow gold; default: the filter in refinery.yaml."),
     ] = None,
+    splits: Annotated[
+        str | None,
+        typer.Option(
+            "--splits",
+            metavar="NAME=SHARE,…",
+            help="Such as train=0.9,val=0.05,test=0.05; default: refinery.yaml.",
+        ),
+    ] = None,
+    split_seed: Annotated[
+        int | None, typer.Option("--split-seed", help="With --splits: another seed, other splits [0].")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Freeze gold as the next version of a dataset. When nothing differs, the newest version stays the newest."""
+    from refinery.splits import Splits
+
     session = start(ctx, as_json)
     project = session.project
-    snapshot, new = project.freeze(name, where)
+    if splits is None and split_seed is not None:
+        raise InputError("--split-seed goes with --splits.", kind="seed_without_splits")
+    snapshot, new = project.freeze(
+        name, where, None if splits is None else Splits.parse(splits, split_seed or 0)
+    )
     if new and project.has_index:
         project.project()
     session.out.show({**_document(snapshot), "new": new}, lambda: _snapshot_lines(snapshot, [], new=new))
@@ -56,6 +73,7 @@ def show(ctx: typer.Context, ref: Ref, as_json: Json = False) -> None:
     snapshot = project.snapshots.get(ref)
     exports = [
         {
+            "split": index.get("split"),
             **{k: index[k] for k in ("recipe", "recipe_digest", "samples", "bytes", "buckets", "prefix")},
             "shards": len(index["files"]),
         }
@@ -85,7 +103,16 @@ def verify(ctx: typer.Context, ref: Ref, as_json: Json = False) -> None:
     project = session.project
     snapshot = project.snapshots.get(ref)
     findings = list(project.verify(snapshot.ref))
-    document = {"ref": snapshot.ref, "root": snapshot.root, "ok": not findings, "findings": findings}
+    document = {
+        "ref": snapshot.ref,
+        "root": snapshot.root,
+        "ok": not findings,
+        "findings": findings,
+        "taken_down": [
+            {"sample_id": s.sample_id, "tombstone": s.key, "reason": s.reason, "time": s.time}
+            for s in project.snapshots.taken_down(snapshot)
+        ],
+    }
     session.out.show(document, lambda: _verify_lines(document))
     if findings:
         raise typer.Exit(CorruptionError.exit_code)
@@ -112,7 +139,7 @@ def card(
 
 
 def _document(snapshot: Snapshot) -> dict[str, Any]:
-    return {"ref": snapshot.ref, **snapshot.to_json()}
+    return {"ref": snapshot.ref, **snapshot.to_json(), "splits": snapshot.splits}
 
 
 def _list_lines(found: list[Snapshot]) -> Iterator[Line]:
@@ -140,6 +167,11 @@ def _snapshot_lines(
     yield f"policy         {snapshot.policy}"
     yield f"ledger offset  {snapshot.ledger_offset:,}"
     yield f"made           {snapshot.created_at[:19]}"
+    if snapshot.splits is not None:
+        counts = ", ".join(
+            f"{snapshot.splits['counts'][name]:,} {name}" for name, _ in snapshot.splits["shares"]
+        )
+        yield f"splits         {counts} (seed {snapshot.splits['seed']})"
     for name, step in snapshot.steps.items():
         yield f"step           {name} {step['key']}"
     for export in exports:
@@ -156,6 +188,10 @@ def _diff_lines(found: SnapshotDiff, limit: int) -> Iterator[Line]:
         (f"{found.old} → {found.new}", "bold"),
         f"  {added:,} added, {removed:,} removed, {changed:,} changed",
     )
+    for sample_id, (old, new) in sorted(found.split_moves.items())[:limit]:
+        yield f"  split     {sample_id[:12]}  {old} → {new}"
+    if len(found.split_moves) > limit:
+        yield f"  … and {len(found.split_moves) - limit:,} more in another split (--limit N, or --json for all)"
     if not found.moves:
         yield "They hold the same samples."
         return
@@ -173,7 +209,11 @@ def _verify_lines(document: dict[str, Any]) -> Iterator[Line]:
             (f"{document['ref']} is whole: ", "green"),
             f"its root {document['root'][:16]}, every blob and every shard, to the byte",
         )
-        return
-    yield line((f"{document['ref']} is damaged", "bold red"))
-    for finding in document["findings"]:
-        yield f"  {finding}"
+    else:
+        yield line((f"{document['ref']} is damaged", "bold red"))
+        for finding in document["findings"]:
+            yield f"  {finding}"
+    if gone := document["taken_down"]:
+        yield f"{many(len(gone), 'sample')} taken down: the rows are there, the bytes are not"
+        for stone in gone:
+            yield f"  {stone['tombstone']}  {stone['time'][:10]}  {stone['reason']}"

@@ -186,8 +186,10 @@ class _Judge:
             members = self._members(other)
             sides.append(members)
             pairs += self._overlap(members, other.ref)
+        if rule.splits:
+            pairs += self._across_splits()
         leaked = {p.sample_id for p in pairs}
-        names = ", ".join(o.ref for o in others)
+        names = ", ".join([*(o.ref for o in others), *(["another split"] if rule.splits else [])])
         sentence = f"{len(leaked):,} of {len(self.head):,} samples of HEAD overlap with {names}."
         if len(pairs) > EVIDENCE:
             sentence = f"{sentence[:-1]}; the first {EVIDENCE} of {len(pairs):,} pairs are named."
@@ -215,6 +217,23 @@ class _Judge:
                 found.append(Evidence(sample_id, f"is in {ref} too:", sample_id))
             elif mate is not None:
                 found.append(Evidence(sample_id, f"is a near-duplicate of a sample of {ref}:", mate))
+        return found
+
+    def _across_splits(self) -> list[Evidence]:
+        """HEAD's samples that share a cluster, as clusters are now, with one of another split; the pair with its least id."""
+        splits = self._snapshots.splits(self._head).assign(self.head.ids)
+        first: dict[tuple[str, str], str] = {}
+        of_cluster: dict[str, set[str]] = {}
+        for sample_id, split in zip(self.head.ids, splits, strict=True):
+            if (cluster := self.clusters.get(sample_id)) is not None:
+                first.setdefault((cluster, split), sample_id)
+                of_cluster.setdefault(cluster, set()).add(split)
+        found = []
+        for sample_id, split in zip(self.head.ids, splits, strict=True):
+            cluster = self.clusters.get(sample_id, "")
+            for other in sorted(of_cluster.get(cluster, set()) - {split}):
+                note = f"of {split} is a near-duplicate of a sample of {other}:"
+                found.append(Evidence(sample_id, note, first[cluster, other]))
         return found
 
     def _uncompared(self, sides: list[Members]) -> tuple[str, ...]:

@@ -77,10 +77,13 @@ class DuplicatesRule(Rule):
 
 
 class LeakageRule(Rule):
-    """How many of HEAD's samples are in, or are near-duplicates of samples in, other snapshots."""
+    """How many of HEAD's samples are in, or are near-duplicates of samples in, other snapshots; with `splits`, how many are
+    near-duplicates of samples in another split of HEAD."""
 
+    bounds = ("against", "splits")
     kind: Literal["leakage"]
-    against: Annotated[list[str], Field(min_length=1)]
+    against: list[str] = []
+    splits: bool = False
     max_overlap: Count = 0
 
 
@@ -171,7 +174,7 @@ def _model(raw: dict[str, Any], place: str) -> type[Rule]:
 
 
 def _check(rule: Rule, fields: Fields, spaces: Collection[str], place: str) -> None:
-    given = [b for b in rule.bounds if getattr(rule, b) not in (None, {})]
+    given = [b for b in rule.bounds if getattr(rule, b) != type(rule).model_fields[b].default]
     if rule.bounds and not given:
         raise _wrong(place, f"it bounds nothing; give at least one of {', '.join(rule.bounds)}")
     if isinstance(rule, BalanceRule):

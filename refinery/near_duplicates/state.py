@@ -19,6 +19,7 @@ from refinery.digests import canonical_json, digest
 from refinery.errors import ConflictError, CorruptionError, InputError
 from refinery.facts import Step, encode, facts_table
 from refinery.store import ObjectStore
+from refinery.store.fresh import put_fresh
 
 FORMAT = 1
 POINTS = pa.schema(
@@ -102,7 +103,7 @@ class State:
         """
         data = encode(table)
         key = f"{self._step.folder}/{kind}/{head.generation + 1:08d}-{digest(data)[:16]}.parquet"
-        self._store.put_if_absent(key, data)
+        put_fresh(self._store, key, data)
         return key
 
     def load(self, keys: tuple[str, ...], schema: pa.Schema) -> pa.Table | None:

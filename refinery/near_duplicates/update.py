@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -57,13 +57,15 @@ def update_clusters(
     *,
     batches: Iterable[str] | None = None,
     rebuild: bool = False,
+    forget: Collection[str] = (),
     progress: Progress | None = None,
 ) -> ClusterReport:
     """Compare the facts of batches (all that are inspected and embedded) that were not compared yet.
 
     Pairs compared before are never compared again; nothing new costs two listings. Large updates are published in
     several goes, and a run that was killed resumes after the last one. Racing updates repeat until each has seen the
-    other's samples. `rebuild` starts from nothing. CorruptionError when the stored state is damaged.
+    other's samples. `rebuild` starts from nothing; samples to `forget`, whose facts are gone, leave the clusters, and the
+    others of these are compared anew. CorruptionError when the stored state is damaged.
     """
     started = time.monotonic()
     state, facts = State(store, step), FactStore(store)
@@ -76,10 +78,12 @@ def update_clusters(
     try:
         while True:
             head, etag = state.head()
-            base = replace(Head(), generation=head.generation) if rebuild else head
+            base = replace(Head(), generation=head.generation) if rebuild else _without(state, head, forget)
+            if base is None:
+                continue
             ready = _ready(facts, inspect_step, embed_step, wanted)
             stale = [batch for batch, tokens in ready.items() if base.compared.get(batch) != tokens]
-            if not stale and not rebuild:
+            if not stale and base is head:
                 if head.unmarked and not _mark(state, head, etag):
                     continue
                 break
@@ -89,7 +93,7 @@ def update_clusters(
             after, group, joined, pairs, new = moved
             if state.swap(head, etag, after) is None:
                 continue
-            rebuild = False
+            rebuild, forget = False, ()
             done.update(group)
             counts.update(joined)
             counts["pairs"] += pairs
@@ -129,6 +133,31 @@ def _ready(
         for batch in named[last]
     }
     return {batch: tokens[batch] for batch in sorted(tokens) if wanted is None or batch in wanted}
+
+
+def _without(state: State, head: Head, gone: Collection[str]) -> Head | None:
+    """A head, not published, that knows nothing of some samples nor of those that they share a cluster with; `head` itself
+    when it knows none of them. None when the head moved on meanwhile."""
+    if not gone:
+        return head
+    points, edges = state.load(head.points, POINTS), state.load(head.edges, EDGES)
+    clusters = state.load((head.clusters,) if head.clusters else (), CLUSTERS)
+    if points is None or edges is None or clusters is None:
+        return None
+    names = pa.array(sorted(gone), pa.string())
+    if not pc.any(pc.is_in(points["sample_id"], names)).as_py():
+        return head
+    mates = clusters.filter(pc.is_in(clusters["sample_id"], names))["cluster"]
+    around = clusters.filter(pc.is_in(clusters["cluster"], pc.unique(mates)))["sample_id"]
+    again = pc.unique(pa.chunked_array([*around.chunks, names], pa.string()))
+    anew = pc.is_in(points["sample_id"], again)
+    batches = set(points.filter(anew)["batch"].to_pylist())
+    return replace(
+        head,
+        points=(state.save(head, "points", points.filter(pc.invert(anew))),),
+        edges=(state.save(head, "edges", edges.filter(pc.invert(pc.is_in(edges["a"], again)))),),
+        compared={batch: tokens for batch, tokens in head.compared.items() if batch not in batches},
+    )
 
 
 def _advance(

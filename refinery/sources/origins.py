@@ -21,6 +21,11 @@ Outcome = Put | Unreadable | Mapping[str, Any]
 _ASIDE_KEYS = 50
 
 
+def was_refused(outcome: Outcome | None) -> bool:
+    """Whether these are the bytes of a sample that was taken down."""
+    return isinstance(outcome, Put) and outcome.refused
+
+
 def file_extension(uri: str) -> str:
     """The extension of a file or member: lower case, without the dot, '' when it has none."""
     return split_extension(uri_name(uri))[1]
@@ -62,9 +67,13 @@ class Tally:
         if found.new and not first.new:
             self._samples[found.digest] = found
         payloads: dict[str, dict[str, Any]] = {}
-        for payload in entry.payloads:
-            self._attach(payloads, payload.name, payload.is_mask, payload.piece, sidecar=False)
-        metadata = self._metadata(entry, payloads)
+        metadata = Metadata()
+        if (
+            not found.refused
+        ):  # of a sample that was taken down the origin is noted, and nothing that came with it
+            for payload in entry.payloads:
+                self._attach(payloads, payload.name, payload.is_mask, payload.piece, sidecar=False)
+            metadata = self._metadata(entry, payloads)
         self.rows.append(
             {
                 "sample_id": found.digest,
@@ -83,7 +92,7 @@ class Tally:
         for row in self.rows:
             row["source"] = source
         new = sum(put.new for put in self._samples.values())
-        over_cap = sum(not put.stored for put in self._samples.values())
+        over_cap = sum(not put.stored and not put.refused for put in self._samples.values())
         return BatchReport(
             batch,
             source,
@@ -124,8 +133,10 @@ class Tally:
         if isinstance(found, Unreadable):
             self._lose(found)
         elif isinstance(found, Put) and not found.stored:
-            detail = f"A payload of {found.bytes} bytes is over the cap and was not kept."
-            self._lose(Unreadable(piece.uri, "over_cap", detail))
+            reason = "taken_down" if found.refused else "over_cap"
+            why = "is a sample that was taken down" if found.refused else "is over the cap"
+            detail = f"A payload of {found.bytes} bytes {why} and was not kept."
+            self._lose(Unreadable(piece.uri, reason, detail))
         elif isinstance(found, Put):
             self._payloads.add(piece.uri)
             free, number = name, 1

@@ -20,6 +20,7 @@ from refinery.digests import digest
 from refinery.errors import CorruptionError
 from refinery.recent import Recent
 from refinery.store import ObjectStore
+from refinery.store.fresh import put_fresh
 
 FORMAT = "refinery.inputs/1"
 PREFIX = "states/inputs/"
@@ -90,10 +91,7 @@ class KeptInputs:
             writer.write_table(tagged, max_chunksize=_BATCH_ROWS)
         data = sink.getvalue().to_pybytes()
         key = f"{PREFIX}{digest(data)}.arrow"
-        if not self._store.put_if_absent(key, data):
-            found = self._store.get_with_etag(key)
-            if found is None or found[0] != data:  # damaged: that is why it is written again
-                self._store.put_if_match(key, data, found and found[1])
+        put_fresh(self._store, key, data)
         return key
 
 

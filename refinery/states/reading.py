@@ -307,3 +307,8 @@ def root_key(root: Node) -> str:
 def pack_key(name: str) -> str:
     """Where a pack is kept."""
     return f"states/packs/{name}.pack"
+
+
+def pack_name(key: str) -> str:
+    """The name of the pack that is kept there."""
+    return key.rsplit("/", 1)[1].removesuffix(".pack")

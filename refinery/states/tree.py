@@ -8,7 +8,9 @@ and nothing else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Container, Iterator
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,7 @@ from refinery.states.reading import (
     TreeIO,
     nothing,
     pack_key,
+    pack_name,
     root_key,
     row_places,
 )
@@ -32,6 +35,7 @@ from refinery.states.rows import row_digests, rows_table, sorted_rows
 from refinery.states.sources import Held
 from refinery.states.writing import Writer
 from refinery.store import ObjectStore
+from refinery.store.fresh import touch
 
 __all__ = ["EMPTY_NODE", "Node", "StateTrees", "TreeIO"]
 
@@ -119,6 +123,13 @@ class StateTrees:
             found.append(with_ids(keys[mine][chosen, :ID_BYTES], rows))
         return found[0], found[1]
 
+    def release(self, root: Node) -> None:
+        """Make a tree that is about to be named no longer count as written now: those who read it are given time. One that is
+        damaged or gone is nobody's to read."""
+        with suppress(RefineryError):
+            for key in self._former.keys(root) if self._is_former(root) else [root_key(root)]:
+                touch(self._store, key)
+
     def keys(self, root: Node) -> Iterator[str]:
         """The keys of all objects of a tree. Reads where it begins, and no row."""
         if not root.count:
@@ -129,6 +140,15 @@ class StateTrees:
         _, name = self._begin(root)
         yield root_key(root)
         yield from (pack_key(pack) for pack, _, _ in self._reader.links(name))
+
+    def named(self, data: bytes) -> Iterator[str]:
+        """The keys of all objects of the tree that an object of states/roots/ points to."""
+        raw = json.loads(data)
+        yield from self.keys(Node(raw["root"], raw["count"]))
+
+    def linked(self, key: str) -> Iterator[str]:
+        """The keys of the packs that the tree of a pack lies in, itself included."""
+        yield from (pack_key(pack) for pack, _, _ in self._reader.links(pack_name(key)))
 
     def verify(self, root: Node, damaged: Container[str] = ()) -> Iterator[str]:
         """Recompute every digest from the rows; yields a sentence for whatever is missing or not what its name says.

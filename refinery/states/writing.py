@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from refinery.digests import digest
+from refinery.errors import ConflictError
 from refinery.states.ids import ID_BYTES, Bytes, Ints, digits, find, to_bytes, words
 from refinery.states.merkle import join_nibbles, set_digest
 from refinery.states.packs import KEY_BYTES, LEAF, NODE, NOTHING, REF, STORED, Refs, Share, pack_bytes
@@ -27,6 +28,7 @@ from refinery.states.reading import (
 )
 from refinery.states.rows import row_digests
 from refinery.store import ObjectStore
+from refinery.store.fresh import put_fresh, touch
 
 LEAF_ROWS = 64
 """A leaf has no more rows: so few have to be written again for one that changes."""
@@ -183,7 +185,8 @@ class Draft:
 
 
 class Writer:
-    """Writes trees into one store. A root is handed out when all below it is stored."""
+    """Writes trees into one store. A root is handed out when all below it is stored, and counts as written now: until somebody
+    names it, that is what keeps garbage collection off it."""
 
     def __init__(self, store: ObjectStore, reader: Reader, io: TreeIO) -> None:
         self._store, self._reader, self._io = store, reader, io
@@ -276,19 +279,24 @@ class Writer:
         node = Node(root["digest"].tobytes().hex(), int(root["count"]))
         if root["kind"] == NOTHING:
             return EMPTY_NODE
-        if not draft.size or self._store.exists(root_key(node)):
+        if touch(self._store, root_key(node)) is not None:
             return node
+        if not draft.size:
+            raise ConflictError(
+                f"{root_key(node)} was removed as garbage while a tree equal to it was made: do the same again.",
+                kind="tree_removed",
+            )
         name = self._write(draft, root, shares, fresh)
         used = sum(1 for number, share in shares.items() if number and any(share))
         if used >= MOST_PACKS:
             name = self._gather(name)
-        self._store.put_if_absent(root_key(node), pointer(node, name))
+        put_fresh(self._store, root_key(node), pointer(node, name))
         return node
 
     def _write(self, draft: Draft, root: np.void, shares: dict[int, list[int]], fresh: pa.Table) -> str:
         data = draft.bytes(root, shares, fresh)
         name = digest(data)
-        self._store.put_if_absent(pack_key(name), data)
+        put_fresh(self._store, pack_key(name), data)
         self._io.written += draft.size
         return name
 

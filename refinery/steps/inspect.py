@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from refinery.config import InspectSettings
 from refinery.embedders import TensorSpec
-from refinery.facts import FactStore, Step, facts_table
+from refinery.facts import TAKEN_DOWN, FactStore, Step, facts_table
 from refinery.progress import NullProgress, Progress
 from refinery.steps import StepReport
 from refinery.steps.samples import Sample, batch_samples, chunks, inputs
@@ -112,7 +112,7 @@ def inspect_chunk(
     """Facts of some samples (in their order), and their tensors (n, side, side, 3), zeros for failures."""
     import datago
 
-    kept = [sample for sample in samples if sample.stored]
+    kept = [sample for sample in samples if sample.stored and not sample.taken_down]
     result = datago.inspect(
         inputs(store, kept),
         thumbnail_side=settings.thumbnail_side,
@@ -126,10 +126,12 @@ def inspect_chunk(
     table = facts_table(step, rows)
     tensors = result.tensors
     if len(kept) < len(samples):
-        dropped = [sample for sample in samples if not sample.stored]
-        table = pa.concat_tables([table, _too_large(step, dropped, settings.max_bytes)])
+        gone = [sample.sample_id for sample in samples if sample.taken_down]
+        dropped = [sample for sample in samples if not sample.stored and not sample.taken_down]
+        down = facts_table(step, {"sample_id": gone, "reason": [TAKEN_DOWN] * len(gone)})
+        table = pa.concat_tables([table, _too_large(step, dropped, settings.max_bytes), down])
         if tensors is not None:
-            blank = np.zeros((len(dropped), *tensors.shape[1:]), np.uint8)
+            blank = np.zeros((len(samples) - len(kept), *tensors.shape[1:]), np.uint8)
             tensors = np.concatenate([tensors, blank])
     return table, tensors
 
@@ -142,15 +144,17 @@ def _todo(
     max_bytes: int,
     others: Iterable[str] | None,
 ) -> list[Sample]:
-    """What to inspect: what is missing, and what failed as too large in a batch that did not keep the bytes this one has."""
+    """What to inspect: what is missing, what failed as too large in a batch that did not keep the bytes this one has, and
+    what was taken down and has come back."""
     batches = None if others is None else [batch, *others]
     missing = set(facts.missing(step, batch, (s.sample_id for s in samples), batches))
     regained = [
         s.sample_id for s in samples if s.stored and s.bytes <= max_bytes and s.sample_id not in missing
     ]
     found = facts.read(step, batches=batches, sample_ids=regained, columns=["sample_id", "reason"])
+    back = {s.sample_id for s in samples if not s.taken_down}
     for sample_id, reason in zip(*(column.to_pylist() for column in found.columns), strict=True):
-        if reason == TOO_LARGE:
+        if reason == TOO_LARGE or (reason == TAKEN_DOWN and sample_id in back):
             missing.add(sample_id)
     return [s for s in samples if s.sample_id in missing]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,11 +24,13 @@ _KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[A-Za-z0-9._@=+-]+(/[A-Za-z0-9._@=+-]
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One listed object: its key, its size in bytes, and a token that changes whenever its content does."""
+    """One listed object: its key, its size in bytes, a token that changes whenever its content does, and when it was last
+    written (UTC, by the clock of the store, to a second or better)."""
 
     key: str
     bytes: int
     version: str
+    written: datetime
 
 
 class ObjectStore(Protocol):
@@ -69,6 +72,13 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> bool:
         """Remove an object; False when there was none."""
+        ...
+
+    def delete_listed(self, info: ObjectInfo) -> bool:
+        """Remove an object that was listed; False when there is none any more, or it was written again since, even the same.
+
+        On a local disk nothing comes between the look and the removal; across a network a moment does.
+        """
         ...
 
     def get_range(self, key: str, start: int, length: int) -> bytes:

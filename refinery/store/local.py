@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -104,6 +105,18 @@ class LocalStore:
             _sync_folder(target.parent)
         return True
 
+    def delete_listed(self, info: ObjectInfo) -> bool:
+        target = self._path(info.key)
+        with self._swap_lock():
+            try:
+                if _info(info.key, target.stat()) != info:
+                    return False
+            except _ABSENT:
+                return False
+            target.unlink()
+            _sync_folder(target.parent)
+        return True
+
     def get_range(self, key: str, start: int, length: int) -> bytes:
         try:
             with self._path(key).open("rb") as file:
@@ -151,11 +164,7 @@ class LocalStore:
                     stat = entry.stat()
                 except FileNotFoundError:
                     continue  # deleted since the folder was read
-                yield ObjectInfo(
-                    f"{prefix}{entry.name}",
-                    stat.st_size,
-                    f"{stat.st_size:x}-{stat.st_mtime_ns:x}-{stat.st_ino:x}",
-                )
+                yield _info(f"{prefix}{entry.name}", stat)
 
     @contextmanager
     def _new_file(self) -> Iterator[tuple[BinaryIO, Path]]:
@@ -222,6 +231,11 @@ class LocalStore:
                     path.unlink()
             except (FileNotFoundError, BlockingIOError):
                 continue  # finished, or being written
+
+
+def _info(key: str, stat: os.stat_result) -> ObjectInfo:
+    version = f"{stat.st_size:x}-{stat.st_mtime_ns:x}-{stat.st_ino:x}"
+    return ObjectInfo(key, stat.st_size, version, datetime.fromtimestamp(stat.st_mtime, UTC))
 
 
 def _sync(file: BinaryIO) -> None:

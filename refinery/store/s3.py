@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,10 @@ class S3Store:
         self._call(key, partial(self._client.delete_object, **self._target(key)))
         return True
 
+    def delete_listed(self, info: ObjectInfo) -> bool:
+        now = next((found for found in self._list(info.key, info.key) if found.key == info.key), None)
+        return now == info and self.delete(info.key)
+
     def get_range(self, key: str, start: int, length: int) -> bytes:
         if length <= 0:
             if self._head(key) is None:
@@ -265,7 +270,9 @@ class S3Store:
                 if key.startswith(prefix) and _is_key(
                     key
                 ):  # no store wrote the others: folder markers of consoles
-                    yield ObjectInfo(key, item["Size"], item["ETag"].strip('"'))
+                    yield ObjectInfo(
+                        key, item["Size"], item["ETag"].strip('"'), item["LastModified"].astimezone(UTC)
+                    )
             if not reply.get("IsTruncated"):
                 return
             asked["ContinuationToken"] = reply["NextContinuationToken"]

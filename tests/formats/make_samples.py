@@ -17,9 +17,13 @@ from refinery.blobs import blob_key
 from refinery.digests import digest
 from refinery.export import Exporter, parse_recipe
 from refinery.ledger import Actor, ActorKind, Event, EventType, checkpoints
+from refinery.near_duplicates import read_clusters
+from refinery.snapshot_splits import record_splits
 from refinery.snapshots import Snapshots
+from refinery.splits import Splits
 from refinery.states.head import read_head
 from refinery.store.local import LocalStore
+from refinery.takedown import Takedown
 from tests.synthetic import Sample, Synthetic, gold
 
 
@@ -72,11 +76,21 @@ def make(folder: Path) -> dict[str, object]:
     project.replayer.replay(project.policy)
     head, _ = read_head(store)
     snapshots = Snapshots(store)
-    snapshot, _ = project.freeze_state(snapshots, "samples", gold)
+    rows = gold(project.replayer.trees.rows(head.node))["sample_id"].to_pylist()
+    clusters = read_clusters(store, project.steps.near_duplicates)
+    names = dict(zip(clusters["sample_id"].to_pylist(), clusters["cluster"].to_pylist(), strict=True))
+    splits = record_splits(store, "samples", Splits({"train": 0.5, "test": 0.5}, 3), rows, names)
+    snapshot, _ = project.freeze_state(snapshots, "samples", gold, splits=splits)
     exporter = Exporter(store, snapshots)
     digests = {}
     for name in ("webdataset", "mds", "parquet"):
         exporter.export(snapshot, parse_recipe({"format": name, "size": "bytes"}))
+    exporter.export(snapshot, parse_recipe({"format": "webdataset", "size": "bytes"}), split="train")
+    down = Takedown(
+        store, project.ledger, project.batches, snapshots, exporter, project.replayer, project.steps
+    )
+    down.run([rows[0]], "asked by its author", ANA, project.policy)
+    head, _ = read_head(store)
     for index in exporter.exports(snapshot):
         digests |= {f"{index['prefix']}/{f['name']}": f["digest"] for f in index["files"]}
     return {
@@ -86,6 +100,8 @@ def make(folder: Path) -> dict[str, object]:
         "gold": snapshots.rows(snapshot)["sample_id"].to_pylist(),
         "ledger": [e.to_json() for e in project.ledger.events()],
         "shards": digests,
+        "splits": snapshots.splits(snapshot).assign(rows),
+        "taken_down": [rows[0]],
     }
 
 

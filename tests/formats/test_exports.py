@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from refinery.digests import digest, digest_file
-from refinery.export import Exporter, export_prefix, parse_recipe
+from refinery.export import Exporter, parse_recipe
+from refinery.export_index import export_prefix
 from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
 from refinery.snapshots import Snapshot

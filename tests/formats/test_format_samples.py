@@ -13,6 +13,7 @@ import pytest
 from refinery.digests import digest
 from refinery.errors import CorruptionError, RefineryError
 from refinery.export import Exporter
+from refinery.export_check import ExportCheck
 from refinery.facts import Step
 from refinery.fields import Fields
 from refinery.inputs import Steps
@@ -24,6 +25,7 @@ from refinery.states.head import KEY, read_head
 from refinery.states.inputs import KeptInputs
 from refinery.states.tree import StateTrees
 from refinery.store.local import LocalStore
+from refinery.tombstones import Tombstones
 from tests.synthetic import Synthetic
 
 SAMPLES = sorted(path for path in (Path(__file__).parent / "samples").iterdir() if path.is_dir())
@@ -82,6 +84,11 @@ def test_snapshot_and_shards_are_whole(sample: tuple[LocalStore, dict[str, Any]]
     shards = {f"{index['prefix']}/{f['name']}": f["digest"] for index in indexes for f in index["files"]}
     assert shards == expected["shards"]
     assert [finding for index in indexes for finding in exporter.verify(index)] == []
+    assert list(ExportCheck(store, snapshots).findings(snapshot)) == []
+    assert (snapshot.splits is not None) is ("splits" in expected)
+    if snapshot.splits is not None:
+        assert snapshots.splits(snapshot).assign(expected["gold"]) == expected["splits"]
+    assert [s.sample_id for s in snapshots.taken_down(snapshot)] == expected.get("taken_down", [])
 
 
 def _read_everything(store: LocalStore, expected: dict[str, Any]) -> None:
@@ -89,7 +96,10 @@ def _read_everything(store: LocalStore, expected: dict[str, Any]) -> None:
     head, _ = read_head(store)
     trees = StateTrees(store)
     trees.rows(head.node)
-    Snapshots(store).all()
+    snapshots = Snapshots(store)
+    for snapshot in snapshots.all():
+        list(Exporter(store, snapshots).exports(snapshot))
+    Tombstones(store).all()
     stored_policy(store.get(f"policies/{expected['policy']}.json"), Synthetic(store).fields)
 
 
@@ -105,7 +115,7 @@ def rewrite(path: Path, version: bytes, other: bytes) -> None:
     path.write_bytes(data.replace(version, other))
 
 
-FIRST, PACKS = "2026-11-27", "2026-11-27-packs"
+FIRST, PACKS, SPLITS = "2026-11-27", "2026-11-27-packs", "2026-11-28"
 VERSIONS = [
     (FIRST, "ledger/00000000000000000001.jsonl", b"refinery.ledger/1"),
     (FIRST, "states/head.json", b"refinery.state/1"),
@@ -116,6 +126,9 @@ VERSIONS = [
     (PACKS, "states/head.json", b"refinery.state/2"),
     (PACKS, "states/roots/*.json", b"refinery.root/1"),
     (PACKS, "states/packs/*.pack", b"refinery.pack/1"),
+    (SPLITS, "snapshots/samples/1.json", b"refinery.snapshot/2"),
+    (SPLITS, "exports/*/*-train/index.json", b"refinery.export/2"),
+    (SPLITS, "tombstones/*.json", b"refinery.tombstone/1"),
 ]
 
 
