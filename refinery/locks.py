@@ -106,6 +106,17 @@ class Locks:
             )
         return lock
 
+    def known(self, snapshot: Snapshot) -> Lock:
+        """The lock of a snapshot; of one without, what can be told of its batches by time (`complete` is False then).
+
+        CorruptionError when it is damaged.
+        """
+        try:
+            return self.read(snapshot.ref)
+        except ConfigError:
+            batches, compared, clusters = self._computed_from(snapshot)
+            return Lock(snapshot.ref, {}, 0, None, {}, tuple(batches), tuple(compared), clusters, False)
+
     def verify(self, snapshot: Snapshot) -> Iterator[Damage]:
         """Read what a snapshot's lock names again: everything that is missing or has other bytes. Nothing without a lock."""
         key = _lock_key(snapshot.ref)

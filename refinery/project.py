@@ -344,7 +344,7 @@ class Refinery:
 
     def diff(self, old: str, new: str) -> SnapshotDiff:
         """What differs between two snapshots, with causes."""
-        differ = Differ(self.store, self.ledger, self.batches, self.steps)
+        differ = Differ(self.store, self.ledger)
         return differ.diff(self.snapshots.get(old), self.snapshots.get(new))
 
     def gate(self, base: str, head: str, rules: Path | str) -> GateReport:

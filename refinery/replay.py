@@ -276,11 +276,11 @@ def _changed(before: pa.Table, after: pa.Table) -> pa.Table:
     was = before if ids.equals(known) else before.take(places)
     changed = pc.is_null(places)
     for name in after.column_names[1:]:
-        changed = pc.or_(changed, _differs(was[name].combine_chunks(), after[name].combine_chunks()))
+        changed = pc.or_(changed, differs(was[name].combine_chunks(), after[name].combine_chunks()))
     return after.filter(changed)
 
 
-def _differs(a: pa.Array, b: pa.Array) -> pa.Array:
+def differs(a: pa.Array, b: pa.Array) -> pa.Array:
     """Where two columns differ; null equals null."""
     if pa.types.is_list(a.type):
         a, b = (pc.binary_join(column, "\0") for column in (a, b))
