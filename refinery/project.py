@@ -364,7 +364,9 @@ class Refinery:
         from refinery.gates import Gate, load_rules
 
         found = load_rules(rules, self.fields, self.settings.spaces)
-        gate = Gate(self.store, self.snapshots, self.fields, lambda space: self.steps.embed[space])
+        gate = Gate(
+            self.store, self.ledger, self.snapshots, self.fields, lambda space: self.steps.embed[space]
+        )
         return gate.judge(base, head, found)
 
     def status(self) -> accounting.Status:
