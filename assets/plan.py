@@ -65,11 +65,12 @@ def gold_is_due(project: Refinery) -> bool:
 
 
 def dataset_is_due(project: Refinery, name: str) -> bool:
-    """Whether the newest snapshot of a dataset is of another state, filter or policy than now, or lacks an export."""
+    """Whether the newest snapshot of a dataset is of another state, view or filter than now, or lacks an export."""
     head, _ = read_head(project.store)
     snapshot = project.snapshots.latest(name)
     settings = project.settings.datasets[name]
-    if snapshot is None or (snapshot.state, snapshot.filter) != (head.root, settings.filter):
+    chosen = project.views.narrow(name, settings)
+    if snapshot is None or (snapshot.state, snapshot.filter) != (head.root, chosen):
         return True
     return not all(
         project.store.exists(f"{export_prefix(snapshot, parse_recipe(raw))}/index.json")

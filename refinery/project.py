@@ -27,6 +27,7 @@ from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, Selectio
 from refinery.ledger.selection import select
 from refinery.policy import DEFAULT_POLICY, Policy, load_policy
 from refinery.projection import ProjectionReport, Projector
+from refinery.records import PROGRAM, record_policy, record_snapshot
 from refinery.replay import Replayer, ReplayReport
 from refinery.samples import Samples
 from refinery.snapshots import Snapshot, Snapshots
@@ -263,9 +264,11 @@ class Refinery:
 
     # Gold
 
-    def replay(self, *, full: bool = False) -> ReplayReport:
-        """Bring verdicts up to date under the policy in force."""
-        return self.replayer.replay(self.policy, full=full)
+    def replay(self, *, full: bool = False, actor: Actor = PROGRAM) -> ReplayReport:
+        """Bring verdicts up to date under the policy in force; when that is another than the last, `actor` adopts it."""
+        policy = self.policy
+        record_policy(self.ledger, policy, actor)
+        return self.replayer.replay(policy, full=full)
 
     def project(self) -> ProjectionReport:
         """Bring the index up to date with all of truth."""
@@ -301,8 +304,11 @@ class Refinery:
         policy = policy or self._policy(fields)
         return asof.documents_at(self.ledger, offset, self._replayer(fields), self.snapshots, policy)
 
-    def freeze(self, name: str, filter_text: str | None = None) -> tuple[Snapshot, bool]:
+    def freeze(
+        self, name: str, filter_text: str | None = None, *, actor: Actor = PROGRAM
+    ) -> tuple[Snapshot, bool]:
         """Freeze gold (narrowed by a filter) as the next version of a dataset; the newest version when nothing differs.
+        The ledger records it in the name of `actor`.
 
         Without `filter_text`, the dataset's own view and filter of refinery.yaml apply. ConfigError when verdicts are stale.
         """
@@ -321,7 +327,7 @@ class Refinery:
         if text:
             rows = rows.filter(pc.is_in(rows["sample_id"], self._selected(text)))
         steps = {n: {"key": s.key, **s.to_json()} for n, s in self.steps.by_name().items()}
-        return self.snapshots.freeze(
+        snapshot, new = self.snapshots.freeze(
             name,
             rows,
             filter_text=text,
@@ -331,6 +337,8 @@ class Refinery:
             steps=steps,
             fields=[[f.name, f.type.value] for f in self.fields.attributes],
         )
+        record_snapshot(self.ledger, snapshot, actor)
+        return snapshot, new
 
     def _selected(self, text: str) -> Any:
         import pyarrow as pa

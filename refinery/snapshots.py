@@ -15,7 +15,7 @@ import pyarrow as pa
 from refinery.blobs import blob_key
 from refinery.digests import canonical_json, digest
 from refinery.errors import CorruptionError, InputError, RefineryError, did_you_mean
-from refinery.ledger import Ledger
+from refinery.ledger import EventType, Ledger
 from refinery.locks import Locks
 from refinery.states.tree import Node, StateTrees
 from refinery.store import ObjectStore
@@ -164,12 +164,18 @@ class Snapshots:
     ) -> dict[str, list[str]]:
         """For each sample the snapshots it is in, as `name@version`, and as `name` when it is in the newest one.
 
-        `upto`: only of snapshots frozen at a ledger offset up to this one (None: of all); `before`: at an earlier time.
+        `upto`: only of snapshots that the ledger records up to this offset (None: of all), and of unrecorded ones frozen at an
+        offset up to it; `before`: at an earlier time.
         """
+        recorded = {
+            f"{e.kind}@{e.value['version']}": e.offset
+            for e in self._ledger.view().records(EventType.SNAPSHOT)
+        }
         snapshots = [
             s
             for s in self.all()
-            if (upto is None or s.ledger_offset <= upto) and (before is None or s.created_at < before)
+            if (upto is None or recorded.get(s.ref, s.ledger_offset) <= upto)
+            and (before is None or s.created_at < before)
         ]
         newest = {s.name: s.version for s in snapshots}
         found: dict[str, list[str]] = {}

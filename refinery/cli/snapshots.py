@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refinery.cli.output import Line, bytes_text, counted, line, many, table
-from refinery.cli.session import Json, start
+from refinery.cli.session import ActorName, As, Json, start
 from refinery.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -29,13 +29,15 @@ def create(
         str | None,
         typer.Option("--where", metavar="FILTER", help="Narrow gold; default: the filter in refinery.yaml."),
     ] = None,
+    actor: ActorName = None,
+    as_: As = "person",
     as_json: Json = False,
 ) -> None:
     """Freeze gold as the next version of a dataset. When nothing differs, the newest version stays the newest."""
     session = start(ctx, as_json)
     project = session.project
-    snapshot, new = project.freeze(name, where)
-    if new and project.has_index:
+    snapshot, new = project.freeze(name, where, actor=session.actor(actor, as_))
+    if project.has_index and not project.projector.is_current():
         project.project()
     session.out.show({**_document(snapshot), "new": new}, lambda: _snapshot_lines(snapshot, [], new=new))
 
