@@ -69,7 +69,7 @@ def dataset_is_due(project: Refinery, name: str) -> bool:
     head, _ = read_head(project.store)
     snapshot = project.snapshots.latest(name)
     settings = project.settings.datasets[name]
-    chosen = project.views.narrow(name, settings)
+    chosen, _ = project.views.narrow(name, settings)
     if snapshot is None or (snapshot.state, snapshot.filter) != (head.root, chosen):
         return True
     return not all(

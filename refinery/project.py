@@ -319,7 +319,9 @@ class Refinery:
                 kind="stale_verdicts",
             )
         dataset = self.settings.datasets.get(name)
-        text = self.views.narrow(name, dataset) if filter_text is None and dataset else filter_text
+        text, view = filter_text, None
+        if filter_text is None and dataset:
+            text, view = self.views.narrow(name, dataset)
         rows = StateTrees(self.store).rows(head.node)
         import pyarrow.compute as pc
 
@@ -336,6 +338,7 @@ class Refinery:
             state=head.node,
             steps=steps,
             fields=[[f.name, f.type.value] for f in self.fields.attributes],
+            view=view,
         )
         record_snapshot(self.ledger, snapshot, actor)
         return snapshot, new

@@ -20,7 +20,9 @@ from refinery.locks import Locks
 from refinery.states.tree import Node, StateTrees
 from refinery.store import ObjectStore
 
-FORMAT = "refinery.snapshot/1"
+FORMATS = ("refinery.snapshot/1", "refinery.snapshot/2")
+_SINCE_2 = ("view",)
+"""Members that a snapshot may have and the first format has no word for: without them it is written in that one."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _FILE = re.compile(r"snapshots/([a-z0-9][a-z0-9_-]{0,63})/(\d+)\.json\Z")
@@ -29,8 +31,8 @@ _FILE = re.compile(r"snapshots/([a-z0-9][a-z0-9_-]{0,63})/(\d+)\.json\Z")
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One frozen dataset. `root` is the digest of its rows; the other members say what these were computed from: the
-    verdict state and its size, the ledger offset, the policy's digest, the steps and their keys, the filter over gold and
-    the parent version. Only `created_at` is a clock's, and no root contains it."""
+    verdict state and its size, the ledger offset, the policy's digest, the steps and their keys, the filter over gold (and
+    the `view`, as name@version, that it is from) and the parent version. Only `created_at` is a clock's, and no root contains it."""
 
     name: str
     version: int
@@ -45,6 +47,7 @@ class Snapshot:
     steps: dict[str, dict[str, Any]]
     fields: list[list[str]]
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+    view: str | None = None
 
     @property
     def ref(self) -> str:
@@ -67,7 +70,8 @@ class Snapshot:
         return Node(self.state, self.state_count)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self)}
+        members = {k: v for k, v in asdict(self).items() if v is not None or k not in _SINCE_2}
+        return {"format": FORMATS[any(name in members for name in _SINCE_2)], **members}
 
 
 class Snapshots:
@@ -122,6 +126,7 @@ class Snapshots:
         state: Node,
         steps: dict[str, dict[str, Any]],
         fields: list[list[str]],
+        view: str | None = None,
     ) -> tuple[Snapshot, bool]:
         """Freeze rows as the next version of `name`, and lock what it rests on. (snapshot, True) when it is new; (the newest
         one, False) when that already holds exactly these rows."""
@@ -150,6 +155,7 @@ class Snapshots:
                 state_count=state.count,
                 steps=steps,
                 fields=fields,
+                view=view,
             )
             if self._store.put_if_absent(_key(name, snapshot.version), canonical_json(snapshot.to_json())):
                 self._locks.write(snapshot, self._ledger)
@@ -236,11 +242,15 @@ class Snapshots:
             data = self._store.get(key)
             try:
                 raw = json.loads(data)
-                if raw.pop("format", None) != FORMAT:
+                known = raw.pop("format", None)
+                if known not in FORMATS:
                     raise CorruptionError(
-                        f"{key} is not {FORMAT}: this version cannot read it.", kind="unknown_format"
+                        f"{key} is none of {' and '.join(FORMATS)}: this version cannot read it.",
+                        kind="unknown_format",
                     )
                 snapshot = Snapshot(**raw)
+                if snapshot.to_json()["format"] > known:
+                    raise ValueError(f"{known} has not all of its members")
                 for member, value in (("root", snapshot.root), ("state", snapshot.state)):
                     if not _DIGEST.match(value):
                         raise ValueError(f"its {member} is not a digest")

@@ -139,6 +139,8 @@ def _snapshot_lines(
     yield f"root           {snapshot.root}"
     yield f"parent         {snapshot.parent or 'none'}"
     yield f"filter         {snapshot.filter or 'all of gold'}"
+    if snapshot.view:
+        yield f"view           {snapshot.view}"
     yield f"policy         {snapshot.policy}"
     yield f"ledger offset  {snapshot.ledger_offset:,}"
     yield f"made           {snapshot.created_at[:19]}"
