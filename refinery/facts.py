@@ -113,11 +113,13 @@ class FactStore:
         batches: Iterable[str] | None = None,
         sample_ids: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
+        best: bool = True,
     ) -> pa.Table:
         """Facts of a step, one row per sample, sorted by sample id.
 
         `batches` (all), `sample_ids` (all) and `columns` (all of `step.schema`) bound what is read and decoded.
-        When a sample has facts in several files, a success wins, then a failure that is not retryable.
+        When a sample has facts in several files, a success wins, then a failure that is not retryable; without `best`
+        all of its rows come, file by file.
         """
         wanted = list(columns) if columns is not None else step.schema.names
         needed = list(dict.fromkeys(["sample_id", "reason", "retryable", *wanted]))
@@ -127,7 +129,8 @@ class FactStore:
             return schema.empty_table().select(wanted)
         names = sorted(self.files(step)) if batches is None else sorted(set(batches))
         parts = [rows_of(file, ids, needed) for file in self._open([_file(step, name) for name in names])]
-        return best_of(pa.concat_tables([schema.empty_table(), *parts])).select(wanted)
+        rows = pa.concat_tables([schema.empty_table(), *parts])
+        return (best_of(rows) if best else rows).select(wanted)
 
     def files(self, step: Step) -> dict[str, str]:
         """The batches a step has facts of, each with a token that changes when its facts do."""

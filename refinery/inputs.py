@@ -81,7 +81,7 @@ class InputReader:
         wanted = None if sample_ids is None else ids.to_pylist()
         inspected = self._facts_of(self._steps.inspect, ids, wanted, _INSPECTED)
         embedded = self._facts_of(self._steps.default_embed, ids, wanted, ["embedder"])
-        compared = set(self._facts.files(self._steps.near_duplicates))
+        compared = self._compared(ids, wanted, inspected, embedded)
         parts = [input_schema(self.fields).empty_table()]
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
@@ -90,8 +90,28 @@ class InputReader:
                 last = pc.index(origins["sample_id"], ids[start + _AT_ONCE]).as_py()
             merged = merge_origins(origins.slice(first, last - first))
             facts_i, facts_e = (table.slice(start, _AT_ONCE) for table in (inspected, embedded))
-            parts.append(self._rows(merged, some, facts_i, facts_e, compared))
+            parts.append(self._rows(merged, some, facts_i, facts_e, compared.slice(start, _AT_ONCE)))
         return pa.concat_tables(parts)
+
+    def _compared(
+        self, ids: pa.Array, wanted: list[str] | None, inspected: pa.Table, embedded: pa.Table
+    ) -> pa.ChunkedArray:
+        """Which samples were compared by all that they have: by pixels, and by vector when they have one that counts."""
+        step = self._steps.near_duplicates
+        marks = self._facts.read(
+            step, sample_ids=wanted, columns=["sample_id", "pixels", "vector"], best=False
+        )
+        by_pixels, by_vector = (
+            pc.is_in(ids, value_set=marks["sample_id"].filter(marks[name]).combine_chunks())
+            for name in ("pixels", "vector")
+        )
+        has_vector = pc.and_(embedded["found"], pc.is_null(embedded["reason"]))
+        if step.params["embed"] is None:
+            has_vector = pc.and_(has_vector, False)
+        for name in ("contrast", "entropy"):
+            meaningful = pc.greater_equal(inspected[name], step.params[f"min_{name}"])
+            has_vector = pc.and_(has_vector, pc.fill_null(meaningful, False))
+        return pc.and_(by_pixels, pc.or_(by_vector, pc.invert(has_vector)))
 
     def _facts_of(self, step: Step, ids: pa.Array, wanted: list[str] | None, columns: list[str]) -> pa.Table:
         """The facts of a step in the order of `ids`; all null where there is none."""
@@ -107,7 +127,7 @@ class InputReader:
         ids: pa.Array,
         inspected: pa.Table,
         embedded: pa.Table,
-        compared: set[str],
+        compared: pa.ChunkedArray,
     ) -> pa.Table:
         attributes = [self._attributes(sidecars) for sidecars in merged["sidecars"]]
         columns: dict[str, Any] = {name: inspected[name] for name in _INSPECTED}
@@ -122,9 +142,7 @@ class InputReader:
             "embedder": embedded["embedder"],
             ATTRIBUTES: [canonical_json(a).decode() if a else "{}" for a in attributes],
             PAYLOADS: [canonical_json(p).decode() if p else "[]" for p in merged["payloads"]],
-            MISSING: _missing(
-                inspected, embedded, [any(b in compared for b in bs) for bs in merged["batch"]]
-            ),
+            MISSING: _missing(inspected, embedded, compared.to_pylist()),
         }
         for field in self.fields.attributes:
             columns[field.name] = [stored(field, values.get(field.name)) for values in attributes]

@@ -1,9 +1,10 @@
 """Replay: bring the verdict state up to date by evaluating only what is affected.
 
-Affected are the samples of new batches, those in fact files that are new or changed, those that new ledger events speak of,
-and every member of their near-duplicate clusters (clusters only grow, so closing over today's clusters covers yesterday's).
-A changed policy affects every sample; facts are read again for none of them, since what they say is kept. Changed steps or
-fields affect every sample, too, and all facts are read. The result equals a full rebuild.
+Affected are the samples whose inputs changed (those of new batches and of changed files of facts are looked at), those that new
+ledger events speak of, and every member of their near-duplicate clusters (clusters only grow, so closing over today's clusters
+covers yesterday's).
+A changed policy, or clusters made anew, affect every sample; facts are read again for none of them, since what they say is
+kept. Changed steps or fields affect every sample, too, and all facts are read. The result equals a full rebuild.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from refinery.facts import FactStore
 from refinery.fields import Fields
 from refinery.inputs import Steps
 from refinery.ledger import Ledger, LedgerView
-from refinery.near_duplicates import cluster_mates, clusters_root, read_clusters
+from refinery.near_duplicates import cluster_mates, clusters_root, read_clusters, unmarked_batches
 from refinery.policy import Policy
 from refinery.states.head import StateHead, read_head, write_head
 from refinery.states.inputs import KeptInputs
@@ -35,6 +36,7 @@ from refinery.verdicts import Verdicts, evaluate
 
 _MOST_TRIES = 20
 _AFFECTED, _POLICY = "affected samples only", "policy changed"
+_CLUSTERS = "near-duplicates were compared anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ class Replayer:
         if scope == _AFFECTED:
             before = self.trees.lookup(old.node, after["sample_id"].to_pylist())
             node = self.trees.apply(old.node, changed := _changed(before, after))
-        elif scope == _POLICY:
+        elif scope in (_POLICY, _CLUSTERS):
             before = self.trees.rows(old.node)
             node = self.trees.apply(old.node, changed := _changed(before, after))
         else:
@@ -209,17 +211,24 @@ class Replayer:
     def _from_kept(
         self, old: StateHead, now: StateHead, view: LedgerView, clusters: pa.Table
     ) -> tuple[str, pa.Table, StateHead]:
+        affected = view.touched(old.ledger_offset)
         fresh = self._fresh(old, now)
         if fresh:
-            now = replace(now, inputs=self._kept.add(old.inputs, self._builder.inputs.read(fresh)))
+            rows = self._builder.inputs.read(fresh)
+            if old.inputs:
+                rows = _changed(self._kept.lookup(old.inputs, fresh), rows)
+            now = replace(now, inputs=self._kept.add(old.inputs, rows))
+            affected.update(rows["sample_id"].to_pylist())
         if not now.inputs:
             return _AFFECTED, self._builder.inputs.read(()), now
         if old.policy != now.policy:
             return _POLICY, self._kept.rows(now.inputs), now
-        affected = view.touched(old.ledger_offset) | fresh
-        if now.clusters != old.clusters and now.files["near_duplicates"] == old.files["near_duplicates"]:
-            # clusters were published whose batches are not marked as compared yet
-            affected.update(clusters["sample_id"].to_pylist())
+        if now.clusters != old.clusters:
+            # whoever was compared since has other inputs, unless its batch is not marked yet
+            unmarked = unmarked_batches(self._store, self._steps.near_duplicates)
+            if not unmarked and now.files["near_duplicates"] == old.files["near_duplicates"]:
+                return _CLUSTERS, self._kept.rows(now.inputs), now
+            affected.update(*(self._batches.samples(batch) for batch in unmarked))
         # a flag may speak of a sample that is not here yet: it has no inputs
         return _AFFECTED, self._kept.lookup(now.inputs, affected | cluster_mates(clusters, affected)), now
 
@@ -228,10 +237,10 @@ class Replayer:
         batches = set(now.batches) - set(old.batches)
         fresh: set[str] = set()
         for name, step in self._steps.by_name().items():
-            changed = [b for b, token in now.files[name].items() if old.files.get(name, {}).get(b) != token]
-            if name == "near_duplicates":
-                batches.update(changed)
-            elif changed:
+            before = old.files.get(name, {})
+            changed = [b for b, token in now.files[name].items() if before.get(b) != token]
+            batches.update(before.keys() - now.files[name].keys())
+            if changed:
                 rows = self._facts.read(step, batches=changed, columns=["sample_id"])
                 fresh.update(rows["sample_id"].to_pylist())
         return fresh.union(*(self._batches.samples(batch) for batch in sorted(batches)))
@@ -283,7 +292,10 @@ def _changed(before: pa.Table, after: pa.Table) -> pa.Table:
 def differs(a: pa.Array, b: pa.Array) -> pa.Array:
     """Where two columns differ; null equals null."""
     if pa.types.is_list(a.type):
-        a, b = (pc.binary_join(column, "\0") for column in (a, b))
+        return pc.or_(
+            _differs(pc.list_value_length(a), pc.list_value_length(b)),
+            _differs(pc.binary_join(a, "\0"), pc.binary_join(b, "\0")),
+        )
     both = pc.and_(pc.is_valid(a), pc.is_valid(b))
     return pc.if_else(both, pc.fill_null(pc.not_equal(a, b), False), pc.xor(pc.is_valid(a), pc.is_valid(b)))
 

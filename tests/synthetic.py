@@ -57,6 +57,7 @@ class Sample:
     side: int = 100
     sharpness: float = 0.5
     failure: str | None = None
+    retryable: bool = False
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -155,7 +156,7 @@ class Synthetic:
 
 
 def _inspected(sample: Sample) -> dict[str, Any]:
-    base = {"sample_id": sample.id, "reason": sample.failure, "detail": None, "retryable": False}
+    base = {"sample_id": sample.id, "reason": sample.failure, "detail": None, "retryable": sample.retryable}
     if sample.failure:
         return base
     return base | {

@@ -13,6 +13,7 @@ from refinery.near_duplicates.clusters import (
     members,
     near_duplicates_step,
     read_clusters,
+    unmarked_batches,
 )
 from refinery.near_duplicates.update import ClusterReport, update_clusters
 
@@ -23,5 +24,6 @@ __all__ = [
     "members",
     "near_duplicates_step",
     "read_clusters",
+    "unmarked_batches",
     "update_clusters",
 ]

@@ -44,6 +44,11 @@ def clusters_root(store: ObjectStore, step: Step) -> str:
     return State(store, step).head()[0].root
 
 
+def unmarked_batches(store: ObjectStore, step: Step) -> tuple[str, ...]:
+    """The batches that were compared without that being written down among the facts yet: a run was killed in between."""
+    return State(store, step).head()[0].unmarked
+
+
 def members(store: ObjectStore, step: Step, sample_id: str) -> list[str]:
     """The samples of the cluster that `sample_id` is in, sorted. InputError when it has no near-duplicates."""
     table = read_clusters(store, step)

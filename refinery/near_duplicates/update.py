@@ -119,17 +119,15 @@ def update_clusters(
 def _ready(
     facts: FactStore, inspect_step: Step, embed_step: Step | None, wanted: set[str] | None
 ) -> dict[str, dict[str, str]]:
-    """The batches whose facts are there, with the version tokens of their facts."""
-    inspected = facts.files(inspect_step)
-    if embed_step is None:
-        tokens = {batch: {"inspect": token} for batch, token in inspected.items()}
-    else:
-        embedded = facts.files(embed_step)
-        tokens = {
-            batch: {"inspect": token, "embed": embedded[batch]}
-            for batch, token in inspected.items()
-            if batch in embedded
-        }
+    """The batches whose facts are there, with the version tokens of their files."""
+    named = {"inspect": facts.files(inspect_step)}
+    if embed_step is not None:
+        named["embed"] = facts.files(embed_step)  # follows inspection, whose facts may lie with another batch
+    last = list(named)[-1]
+    tokens = {
+        batch: {name: files[batch] for name, files in named.items() if batch in files}
+        for batch in named[last]
+    }
     return {batch: tokens[batch] for batch in sorted(tokens) if wanted is None or batch in wanted}
 
 

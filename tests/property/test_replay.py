@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refinery.accounting import audit
+from refinery.inputs import InputReader
 from refinery.ledger import Actor, ActorKind, Event, EventType
+from refinery.near_duplicates import cluster_mates, read_clusters
 from refinery.replay import ReplayReport
 from refinery.store.local import LocalStore
 from tests.synthetic import POLICY, Sample, Synthetic, quick_folder
@@ -43,50 +47,123 @@ class Action:
     batch: int
     place: int
     kind: str
+    replayed: bool
 
 
 actions = st.builds(
     Action,
-    st.sampled_from(["land", "compute", "flag", "model flag", "undo", "policy", "replay"]),
-    st.integers(0, 4),
+    st.sampled_from(
+        [
+            "land",
+            "compute",
+            "compute one",
+            "fail one",
+            "flag",
+            "model flag",
+            "unflag",
+            "tag",
+            "undo",
+            "policy",
+        ]
+    ),
+    st.integers(0, 3),
     st.integers(0, 5),
     st.sampled_from(["keep", "reject", "blocked"]),
+    st.booleans(),
 )
 
 
 def act(project: Synthetic, action: Action) -> None:
     samples = samples_of(action.batch)
-    sample_id = samples[action.place].id
+    one = samples[action.place]
     match action.what:
         case "land":
             project.land(samples)
         case "compute":
             project.compute(project.land(samples), samples)
+        case "compute one":
+            project.compute(project.land(samples), [one])
+        case "fail one":
+            project.compute(project.land(samples), [replace(one, failure="timed_out", retryable=True)])
         case "flag" | "model flag":
             actor = ANA if action.what == "flag" else CRITIC
-            project.ledger.append([Event(EventType.FLAG, actor, sample_id=sample_id, kind=action.kind)])
+            project.ledger.append([Event(EventType.FLAG, actor, sample_id=one.id, kind=action.kind)])
+        case "unflag":
+            project.ledger.append([Event(EventType.UNFLAG, ANA, sample_id=one.id, kind=action.kind)])
+        case "tag":
+            project.ledger.append([Event(EventType.TAG, CRITIC, sample_id=one.id, kind="tag", value="seen")])
         case "undo":
             events = project.ledger.events()
             if events:
                 project.ledger.undo([events[action.place % len(events)]], ANA)
         case "policy":
             project.policy = project.parse(POLICIES[action.place % len(POLICIES)])
-        case "replay":
-            project.replayer.replay(project.policy)
 
 
-@given(st.lists(actions, max_size=14))
-@settings(max_examples=40, deadline=None)
-def test_any_history_replayed_step_by_step_ends_in_the_root_of_a_full_rebuild(history: list[Action]) -> None:
+class Watch:
+    """What a replay has to look at, by the words of the documentation: worked out from truth, and from all of it."""
+
+    def __init__(self, project: Synthetic) -> None:
+        self.project = project
+        self.inputs: dict[str, Any] = {}
+        self.offset = 0
+        self.policy = ""
+
+    def affected(self) -> int:
+        """The samples whose inputs changed since the last call or that events since speak of, and their clusters; all
+        of them under another policy."""
+        reader = InputReader(
+            self.project.batches, self.project.facts, self.project.fields, self.project.steps
+        )
+        inputs = {row["sample_id"]: row for row in reader.read().to_pylist()}
+        events = self.project.ledger.events(after=self.offset)
+        chosen = {i for i, row in inputs.items() if self.inputs.get(i) != row} | {
+            str(e.sample_id) for e in events
+        }
+        clusters = read_clusters(self.project.store, self.project.steps.near_duplicates)
+        chosen = (chosen | cluster_mates(clusters, chosen)) & inputs.keys()
+        if self.policy != self.project.policy.digest:
+            chosen = set(inputs)
+        self.inputs, self.offset, self.policy = inputs, self.offset + len(events), self.project.policy.digest
+        return len(chosen)
+
+
+def ends_in_the_root_of_a_full_rebuild(history: list[Action]) -> None:
     with quick_folder() as folder:
         store = LocalStore(Path(folder))
         project = Synthetic(store)
+        watch = Watch(project)
         for action in history:
             act(project, action)
+            if action.replayed:
+                looks_at_what_is_affected(project, watch)
+        looks_at_what_is_affected(project, watch)
         incremental = project.replayer.replay(project.policy)
+        assert incremental.evaluated == 0
         assert audit(store, project.batches)["seen"] == incremental.total
         full = project.replayer.replay(project.policy, full=True)
         assert (incremental.root, incremental.counts, incremental.held) == (full.root, full.counts, full.held)
+
+
+def looks_at_what_is_affected(project: Synthetic, watch: Watch) -> None:
+    affected = watch.affected()
+    report = project.replayer.replay(project.policy)
+    assert report.changed <= report.evaluated <= 1.2 * affected, report.scope
+
+
+@given(st.lists(actions, min_size=5, max_size=25))
+@settings(max_examples=100, deadline=None)
+def test_any_history_replayed_step_by_step_looks_at_what_is_affected_and_ends_as_a_full_rebuild(
+    history: list[Action],
+) -> None:
+    ends_in_the_root_of_a_full_rebuild(history)
+
+
+@pytest.mark.heavy
+@given(st.lists(actions, min_size=10, max_size=60))
+@settings(max_examples=1_000, deadline=None)
+def test_a_thousand_long_histories_do_as_well(history: list[Action]) -> None:
+    ends_in_the_root_of_a_full_rebuild(history)
 
 
 def ready(store: LocalStore, batches: int = 5) -> tuple[Synthetic, ReplayReport]:

@@ -334,7 +334,7 @@ class Histories(RuleBasedStateMachine):
 
 
 class TestHistories(Histories.TestCase):
-    settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+    settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
 
 
 @pytest.mark.heavy
