@@ -53,6 +53,7 @@ class FactsThen(FactStore):
         batches: Iterable[str] | None = None,
         sample_ids: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
+        best: bool = True,
     ) -> pa.Table:
         there = self.files(step)
         chosen = there if batches is None else {b: there[b] for b in set(batches) & there.keys()}
@@ -60,14 +61,19 @@ class FactsThen(FactStore):
         needed = list(dict.fromkeys(["sample_id", "reason", "retryable", *wanted]))
         lock = {batch: (self._locked or {}).get(_file(step, batch)) for batch in chosen}
         grown = {batch: of for batch, of in lock.items() if of is not None and of.version != chosen[batch]}
-        parts = [super().read(step, batches=chosen.keys() - grown, sample_ids=sample_ids, columns=needed)]
+        parts = [
+            super().read(
+                step, batches=chosen.keys() - grown, sample_ids=sample_ids, columns=needed, best=best
+            )
+        ]
         for batch, of in grown.items():
-            now = super().read(step, batches=[batch], sample_ids=sample_ids, columns=needed)
+            now = super().read(step, batches=[batch], sample_ids=sample_ids, columns=needed, best=best)
             then = of.then(now, self._batches.samples(batch))
             if sample_ids is not None:
                 then = then.filter(pc.is_in(then["sample_id"], pa.array(list(sample_ids), pa.string())))
             parts.append(then.cast(parts[0].schema))
-        return best_of(pa.concat_tables(parts)).select(wanted)
+        rows = pa.concat_tables(parts)
+        return (best_of(rows) if best else rows).select(wanted)
 
 
 class Then:

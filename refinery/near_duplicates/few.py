@@ -61,6 +61,7 @@ class FewFacts(FactStore):
         batches: Iterable[str] | None = None,
         sample_ids: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
+        best: bool = True,
     ) -> pa.Table:
         table = self._tables[step.key]
         if sample_ids is not None:
