@@ -67,11 +67,12 @@ def gold_is_due(project: Refinery) -> bool:
 
 
 def dataset_is_due(project: Refinery, name: str) -> bool:
-    """Whether the newest snapshot of a dataset is of another state, filter, policy or splits than now, or lacks an export."""
+    """Whether the newest snapshot of a dataset is of another state, view, filter, policy or splits than now, or lacks an export."""
     head, _ = read_head(project.store)
     snapshot = project.snapshots.latest(name)
     settings = project.settings.datasets[name]
-    if snapshot is None or (snapshot.state, snapshot.filter) != (head.root, settings.filter):
+    chosen, _ = project.views.narrow(name, settings)
+    if snapshot is None or (snapshot.state, snapshot.filter) != (head.root, chosen):
         return True
     wanted = None if settings.splits is None else Splits(settings.splits, settings.split_seed)
     if wanted is not None and (snapshot.splits is None or project.snapshots.splits(snapshot).rule != wanted):

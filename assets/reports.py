@@ -113,6 +113,7 @@ def snapshot_metadata(project: Refinery, snapshot: Snapshot, new: bool) -> dict[
         "root": snapshot.root,
         "parent": snapshot.parent or "none",
         "filter": snapshot.filter or "all of gold",
+        "view": snapshot.view or "none",
         "policy": snapshot.policy,
         "ledger_offset": snapshot.ledger_offset,
         "card": dg.MetadataValue.md(project.card(snapshot.ref).markdown()),

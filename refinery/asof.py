@@ -1,8 +1,8 @@
 """As of: documents, verdicts and searches as they were after the first L events of the ledger. Nothing of it is stored.
 
 As of L is what the ledger and the snapshots say: flags, tags, attributes set in the ledger and the fields registered; the
-verdicts, reasons and near-duplicates that follow; and membership of the snapshots frozen at an offset up to L, a dataset's
-bare name being the newest of these. L lasts until event L + 1: what was frozen in between counts.
+verdicts, reasons and near-duplicates that follow; and membership of the snapshots recorded up to L, a dataset's bare name
+being the newest of these. A snapshot of a version that did not record them counts from the offset it was frozen at.
 
 Of now are the samples with their origins and payloads, their facts and clusters, and the policy (unless one is given).
 The ledger does not say when a sample came: batches land beside it. So a sample ingested after event L is there too, with

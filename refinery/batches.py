@@ -176,10 +176,12 @@ def source_of(batch: str) -> str:
 
 
 class Batches:
-    """The batches of a store. Opening reads nothing; batch.json files are read once each, listing the store every time."""
+    """The batches of a store (`only` these, when given). Opening reads nothing; batch.json files are read once each, listing
+    the store every time."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, only: Collection[str] | None = None) -> None:
         self._store = store
+        self._only = None if only is None else frozenset(only)
         self._reports: dict[str, BatchReport] = {}
         self._manifests: Recent[bytes] = Recent(MANIFESTS_KEPT, len)
 
@@ -306,7 +308,8 @@ class Batches:
         found: dict[str, set[str]] = {}
         for info in self._store.list(f"batches/{source}-" if source else "batches/"):
             _, batch, name = info.key.split("/", 2)
-            found.setdefault(batch, set()).add(name)
+            if self._only is None or batch in self._only:
+                found.setdefault(batch, set()).add(name)
         return found
 
     def _missing(self, batch: str, state: str) -> InputError:

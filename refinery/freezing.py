@@ -9,7 +9,9 @@ import pyarrow.compute as pc
 
 from refinery.errors import ConfigError
 from refinery.filter import parse
+from refinery.ledger import Actor
 from refinery.near_duplicates import read_clusters
+from refinery.records import record_snapshot
 from refinery.snapshot_splits import record_splits
 from refinery.splits import Splits
 from refinery.states.head import read_head
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def freeze(
-    project: Refinery, name: str, filter_text: str | None, splits: Splits | None
+    project: Refinery, name: str, filter_text: str | None, splits: Splits | None, actor: Actor
 ) -> tuple[Snapshot, bool]:
     """See `Refinery.freeze`."""
     head, _ = read_head(project.store)
@@ -32,7 +34,9 @@ def freeze(
             kind="stale_verdicts",
         )
     dataset = project.settings.datasets.get(name)
-    text = project.views.narrow(name, dataset) if filter_text is None and dataset else filter_text
+    text, view = filter_text, None
+    if filter_text is None and dataset:
+        text, view = project.views.narrow(name, dataset)
     rows = StateTrees(project.store).rows(head.node)
     rows = rows.filter(pc.equal(rows["verdict"], GOLD))
     if text:
@@ -45,7 +49,7 @@ def freeze(
         names = dict(zip(clusters["sample_id"].to_pylist(), clusters["cluster"].to_pylist(), strict=True))
         recorded = record_splits(project.store, name, splits, rows["sample_id"].to_pylist(), names)
     steps = {n: {"key": s.key, **s.to_json()} for n, s in project.steps.by_name().items()}
-    return project.snapshots.freeze(
+    snapshot, new = project.snapshots.freeze(
         name,
         rows,
         filter_text=text,
@@ -55,7 +59,10 @@ def freeze(
         steps=steps,
         fields=[[f.name, f.type.value] for f in project.fields.attributes],
         splits=recorded,
+        view=view,
     )
+    record_snapshot(project.ledger, snapshot, actor)
+    return snapshot, new
 
 
 def _selected(project: Refinery, text: str) -> pa.Array:

@@ -38,6 +38,8 @@ _INSPECTED = [
     "entropy",
     "sharpness",
 ]
+FACTS = frozenset([*_INSPECTED, "failure", "min_side", "aspect", "embedder", MISSING])
+"""Inputs that facts say; the others but for the sample's id are from its origins."""
 _AT_ONCE = 50_000
 """Samples whose origins are merged at a time."""
 

@@ -104,6 +104,17 @@ class Locks:
             )
         return lock
 
+    def known(self, snapshot: Snapshot) -> Lock:
+        """The lock of a snapshot; of one without, what can be told of its batches by time (`complete` is False then).
+
+        CorruptionError when it is damaged.
+        """
+        try:
+            return self.read(snapshot.ref)
+        except ConfigError:
+            batches, compared, clusters = self._computed_from(snapshot)
+            return Lock(snapshot.ref, {}, 0, None, {}, tuple(batches), tuple(compared), clusters, False)
+
     def names(self, ref: str) -> set[str]:
         """The keys of all objects that the lock of a snapshot names, itself included; none without one. CorruptionError when
         it is damaged: nobody can tell then what the snapshot needs."""

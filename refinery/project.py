@@ -28,6 +28,7 @@ from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, Selectio
 from refinery.ledger.selection import select
 from refinery.policy import DEFAULT_POLICY, Policy, load_policy
 from refinery.projection import ProjectionReport, Projector
+from refinery.records import PROGRAM, record_policy
 from refinery.removal import Removal
 from refinery.replay import Replayer, ReplayReport
 from refinery.samples import Samples
@@ -266,9 +267,11 @@ class Refinery:
 
     # Gold
 
-    def replay(self, *, full: bool = False) -> ReplayReport:
-        """Bring verdicts up to date under the policy in force."""
-        return self.replayer.replay(self.policy, full=full)
+    def replay(self, *, full: bool = False, actor: Actor = PROGRAM) -> ReplayReport:
+        """Bring verdicts up to date under the policy in force; when that is another than the last, `actor` adopts it."""
+        policy = self.policy
+        record_policy(self.ledger, policy, actor)
+        return self.replayer.replay(policy, full=full)
 
     def project(self) -> ProjectionReport:
         """Bring the index up to date with all of truth."""
@@ -305,16 +308,22 @@ class Refinery:
         return asof.documents_at(self.ledger, offset, self._replayer(fields), self.snapshots, policy)
 
     def freeze(
-        self, name: str, filter_text: str | None = None, splits: Splits | None = None
+        self,
+        name: str,
+        filter_text: str | None = None,
+        splits: Splits | None = None,
+        *,
+        actor: Actor = PROGRAM,
     ) -> tuple[Snapshot, bool]:
         """Freeze gold (narrowed by a filter) as the next version of a dataset; the newest version when nothing differs.
+        The ledger records it in the name of `actor`.
 
         Without `filter_text`, the dataset's own view and filter of refinery.yaml apply, without `splits` its own splits.
         ConfigError when verdicts are stale.
         """
         from refinery.freezing import freeze
 
-        return freeze(self, name, filter_text, splits)
+        return freeze(self, name, filter_text, splits, actor)
 
     @property
     def takedown(self) -> Takedown:
@@ -345,7 +354,7 @@ class Refinery:
 
     def diff(self, old: str, new: str) -> SnapshotDiff:
         """What differs between two snapshots, with causes."""
-        differ = Differ(self.store, self.ledger, self.batches, self.steps)
+        differ = Differ(self.store, self.ledger)
         return differ.diff(self.snapshots.get(old), self.snapshots.get(new))
 
     def gate(self, base: str, head: str, rules: Path | str) -> GateReport:
@@ -365,7 +374,9 @@ class Refinery:
         from refinery.gates import Gate, load_rules
 
         found = load_rules(rules, self.fields, self.settings.spaces)
-        gate = Gate(self.store, self.snapshots, self.fields, lambda space: self.steps.embed[space])
+        gate = Gate(
+            self.store, self.ledger, self.snapshots, self.fields, lambda space: self.steps.embed[space]
+        )
         return gate.judge(base, head, found)
 
     def status(self) -> accounting.Status:

@@ -287,16 +287,16 @@ def _changed(before: pa.Table, after: pa.Table) -> pa.Table:
     was = before if ids.equals(known) else before.take(places)
     changed = pc.is_null(places)
     for name in after.column_names[1:]:
-        changed = pc.or_(changed, _differs(was[name].combine_chunks(), after[name].combine_chunks()))
+        changed = pc.or_(changed, differs(was[name].combine_chunks(), after[name].combine_chunks()))
     return after.filter(changed)
 
 
-def _differs(a: pa.Array, b: pa.Array) -> pa.Array:
+def differs(a: pa.Array, b: pa.Array) -> pa.Array:
     """Where two columns differ; null equals null."""
     if pa.types.is_list(a.type):
         return pc.or_(
-            _differs(pc.list_value_length(a), pc.list_value_length(b)),
-            _differs(pc.binary_join(a, "\0"), pc.binary_join(b, "\0")),
+            differs(pc.list_value_length(a), pc.list_value_length(b)),
+            differs(pc.binary_join(a, "\0"), pc.binary_join(b, "\0")),
         )
     both = pc.and_(pc.is_valid(a), pc.is_valid(b))
     return pc.if_else(both, pc.fill_null(pc.not_equal(a, b), False), pc.xor(pc.is_valid(a), pc.is_valid(b)))

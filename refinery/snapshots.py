@@ -17,15 +17,16 @@ import pyarrow as pa
 from refinery.blobs import blob_key
 from refinery.digests import canonical_json, digest
 from refinery.errors import CorruptionError, InputError, RefineryError, did_you_mean
-from refinery.ledger import Ledger
+from refinery.ledger import EventType, Ledger
 from refinery.locks import Locks
 from refinery.snapshot_splits import SnapshotSplits
 from refinery.states.tree import Node, StateTrees
 from refinery.store import ObjectStore
 from refinery.tombstones import Tombstone, Tombstones, removed_facts
 
-FORMAT = "refinery.snapshot/1"
-_SPLIT = "refinery.snapshot/2"  # has splits
+FORMATS = ("refinery.snapshot/1", "refinery.snapshot/2")
+_SINCE_2 = ("splits", "view")
+"""Members that a snapshot may have and the first format has no word for: without them it is written in that one."""
 _OF_SPLITS = {"shares", "seed", "clusters", "counts"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -37,8 +38,9 @@ _FILE = re.compile(r"snapshots/([a-z0-9][a-z0-9_-]{0,63})/(\d+)\.json\Z")
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One frozen dataset. `root` is the digest of its rows; the other members say what these were computed from: the
-    verdict state and its size, the ledger offset, the policy's digest, the steps and their keys, the filter over gold and
-    the parent version. `splits` are their rule, and the clusters and counts there were, None without. Only `created_at` is a clock's, and no root contains it."""
+    verdict state and its size, the ledger offset, the policy's digest, the steps and their keys, the filter over gold (and
+    the `view`, as name@version, that it is from) and the parent version. `splits` are their rule, and the clusters and counts
+    there were, None without. Only `created_at` is a clock's, and no root contains it."""
 
     name: str
     version: int
@@ -54,6 +56,7 @@ class Snapshot:
     fields: list[list[str]]
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     splits: dict[str, Any] | None = None
+    view: str | None = None
 
     @property
     def ref(self) -> str:
@@ -76,10 +79,8 @@ class Snapshot:
         return Node(self.state, self.state_count)
 
     def to_json(self) -> dict[str, Any]:
-        body = asdict(self)
-        if self.splits is None:
-            del body["splits"]
-        return {"format": FORMAT if self.splits is None else _SPLIT, **body}
+        members = {k: v for k, v in asdict(self).items() if v is not None or k not in _SINCE_2}
+        return {"format": FORMATS[any(name in members for name in _SINCE_2)], **members}
 
 
 class Snapshots:
@@ -144,6 +145,7 @@ class Snapshots:
         steps: dict[str, dict[str, Any]],
         fields: list[list[str]],
         splits: dict[str, Any] | None = None,
+        view: str | None = None,
     ) -> tuple[Snapshot, bool]:
         """Freeze rows as the next version of `name`, and lock what it rests on. (snapshot, True) when it is new; (the newest
         one, False) when that already holds exactly these rows in the same splits (see `record_splits`)."""
@@ -173,6 +175,7 @@ class Snapshots:
                 steps=steps,
                 fields=fields,
                 splits=splits,
+                view=view,
             )
             if self._store.put_if_absent(_key(name, snapshot.version), canonical_json(snapshot.to_json())):
                 self._locks.write(snapshot, self._ledger)
@@ -204,12 +207,18 @@ class Snapshots:
     ) -> dict[str, list[str]]:
         """For each sample the snapshots it is in, as `name@version`, and as `name` when it is in the newest one.
 
-        `upto`: only of snapshots frozen at a ledger offset up to this one (None: of all); `before`: at an earlier time.
+        `upto`: only of snapshots that the ledger records up to this offset (None: of all), and of unrecorded ones frozen at an
+        offset up to it; `before`: at an earlier time.
         """
+        recorded = {
+            f"{e.kind}@{e.value['version']}": e.offset
+            for e in self._ledger.view().records(EventType.SNAPSHOT)
+        }
         snapshots = [
             s
             for s in self.all()
-            if (upto is None or s.ledger_offset <= upto) and (before is None or s.created_at < before)
+            if (upto is None or recorded.get(s.ref, s.ledger_offset) <= upto)
+            and (before is None or s.created_at < before)
         ]
         newest = {s.name: s.version for s in snapshots}
         found: dict[str, list[str]] = {}
@@ -320,12 +329,15 @@ class Snapshots:
             data = self._store.get(key)
             try:
                 raw = json.loads(data)
-                if raw.pop("format", None) != (_SPLIT if "splits" in raw else FORMAT):
+                known = raw.pop("format", None)
+                if known not in FORMATS:
                     raise CorruptionError(
-                        f"{key} is neither {FORMAT} nor {_SPLIT}: this version cannot read it.",
+                        f"{key} is none of {' and '.join(FORMATS)}: this version cannot read it.",
                         kind="unknown_format",
                     )
                 snapshot = Snapshot(**raw)
+                if snapshot.to_json()["format"] > known:
+                    raise ValueError(f"{known} has not all of its members")
                 for member, value in (("root", snapshot.root), ("state", snapshot.state)):
                     if not _DIGEST.match(value):
                         raise ValueError(f"its {member} is not a digest")

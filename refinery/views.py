@@ -120,13 +120,14 @@ class Views:
                 return _view(stored), True
         raise ConflictError(f"View {name!r} was saved by others all the time. Try again.", kind="view_busy")
 
-    def narrow(self, name: str, dataset: DatasetSettings) -> str | None:
-        """What refinery.yaml narrows a dataset to: what its view selects, and its filter; None for neither.
+    def narrow(self, name: str, dataset: DatasetSettings) -> tuple[str | None, str | None]:
+        """What refinery.yaml narrows a dataset to: what its view selects, and its filter (None for neither); and the view, as
+        name@version.
 
         ConfigError for a view that ranks by words: a rank selects nothing that could be frozen.
         """
         if dataset.view is None:
-            return dataset.filter
+            return dataset.filter, None
         view = self.get(dataset.view)
         if view.text:
             raise ConfigError(
@@ -134,7 +135,7 @@ class Views:
                 "matches(caption, 'red panda').",
                 kind="view_with_words",
             )
-        return view.selects(self._fields(), dataset.filter).text
+        return view.selects(self._fields(), dataset.filter).text, view.ref
 
     def _saved(self, name: str | None, at: int | None) -> list[View]:
         return [_view(event) for event in self._ledger.view(at).records(EventType.VIEW, name)]

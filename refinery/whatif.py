@@ -68,8 +68,8 @@ def what_if_appended(replayer: Replayer, policy: Policy, view: LedgerView, event
 
 @dataclass(frozen=True, slots=True)
 class UndoPreview:
-    """What an undo would compensate (`targets`), which flags and tags would stand again because an undo is undone, and
-    who would move. `moved` is None where fields are (un)registered: what the policy then reads is not foretold."""
+    """What an undo would compensate (`targets`), which flags and tags would stand again because an undo or unflag is undone,
+    and who would move. `moved` is None where fields are (un)registered: what the policy then reads is not foretold."""
 
     targets: list[Event]
     returning: list[Event]
@@ -84,7 +84,11 @@ def preview_undo(
     undos = undo_events(view, targets, actor)
     then = view.with_events(undos)
     subjects = {subject(view, e).id: subject(view, e) for e in targets}
-    returning = [e for e in subjects.values() if then.stands(e) and not view.stands(e)]
+    touched = sorted({e.sample_id for e in targets if e.sample_id})
+    about = {e.id: e for e in (*subjects.values(), *(e for i in touched for e in view.history(i)))}
+    returning = [
+        e for e in about.values() if e.type is not EventType.UNDO and then.stands(e) and not view.stands(e)
+    ]
     fields = any(e.type is EventType.FIELD for e in subjects.values())
     return UndoPreview(
         targets, returning, None if fields else what_if_appended(replayer, policy, view, undos)

@@ -49,7 +49,7 @@ class Project(Synthetic):
 
     def gate(self, base: Snapshot, head: Snapshot, *rules: dict[str, Any]) -> GateReport:
         found = parse_rules(json.dumps({"rules": rules}), self.fields, self.steps.embed)
-        return Gate(self.store, self.snapshots, self.fields, self.space).judge(base, head, found)
+        return Gate(self.store, self.ledger, self.snapshots, self.fields, self.space).judge(base, head, found)
 
     def space(self, name: str) -> Step:
         return self.steps.embed[name]
@@ -95,6 +95,33 @@ def test_growth_from_nothing_is_within_no_bound(project: Project) -> None:
     assert project.judge(none, none, "size", max_growth=0, max_shrink=0).passed
 
 
+def test_results_of_evals_and_feedback_are_measured_as_they_stood_at_heads_offset(project: Project) -> None:
+    for name, kind in (("eval_probe_loss", "number"), ("feedback_down", "integer")):
+        value = {"type": kind, "description": ""}
+        project.ledger.append([Event(EventType.FIELD, ANA, kind=name, value=value)])
+    samples = made(8)
+    project.add(samples)
+    base = project.freeze("set", samples[:4])
+    probe, user = Actor(ActorKind.EVAL, "probe"), Actor(ActorKind.USER, "app")
+    results = project.ledger.append(
+        Event(EventType.EVAL, probe, s.id, "probe/loss", value=float(n)) for n, s in enumerate(samples)
+    )
+    project.ledger.append(Event(EventType.FEEDBACK, user, s.id, "down") for s in [samples[7]] * 2)
+    head = project.freeze("set", samples)
+    found = project.judge(base, head, "drift", field="eval_probe_loss", max_ks=0.5, max_missing=0)
+    assert found.passed
+    assert (measured(found)["KS"], measured(found)["missing"]) == (0.5, 0.0)
+    assert not project.judge(base, head, "drift", field="eval_probe_loss", max_ks=0.49).passed
+    shares = project.judge(base, head, "balance", field="feedback_down", max_share=0.1)
+    assert (shares.passed, [e.sample_id for e in shares.evidence]) == (False, [samples[7].id])
+    project.ledger.undo(results, ANA)
+    again = project.judge(base, head, "drift", field="eval_probe_loss", max_ks=0.5, max_missing=0)
+    assert again == found, "what is said after HEAD does not count"
+    later = project.freeze("set", samples[:7])
+    gone = project.judge(base, later, "drift", field="eval_probe_loss", max_ks=1)
+    assert not gone.passed
+
+
 def test_balance_bounds_shares_and_their_shift_and_names_the_value(project: Project) -> None:
     cc0, by = (made(6, 0, attributes={"licence": "cc0"}), made(6, 10, attributes={"licence": "cc-by"}))
     project.add([*cc0, *by])
@@ -125,7 +152,7 @@ def test_balance_counts_a_sample_under_each_of_its_labels_and_booleans_as_yaml_w
     assert measured(found) == {"largest share": 0.75, "share of dog": 0.75}
     text = "rules: [{name: opaque, kind: balance, field: has_alpha, min_share: {false: 1}}]"
     rules = parse_rules(text, project.fields, project.steps.embed)
-    gate = Gate(project.store, project.snapshots, project.fields, project.space)
+    gate = Gate(project.store, project.ledger, project.snapshots, project.fields, project.space)
     [alpha] = gate.judge(head, head, rules).results
     assert measured(alpha) == {"share of false": 1.0}
 

@@ -138,23 +138,47 @@ def test_a_dataset_freezes_what_its_view_and_its_filter_select(refined: Path) ->
     project.views.save("wide", "aspect > 1 AND min_side >= 256", ANA)
     project.views.save("worded", "", ANA, text="cat")
 
-    def frozen(**dataset: str) -> str | None:
+    def frozen(**dataset: str) -> tuple[str | None, str | None]:
         config = yaml.safe_load((refined / FILE_NAME).read_text()) | {"datasets": {"train": dataset}}
         (refined / FILE_NAME).write_text(yaml.safe_dump(config))
         snapshot, _ = Refinery.open(refined).freeze("train")
         rows = project.snapshots.rows(snapshot).to_pylist()
         assert rows
         assert all(r["width"] > r["height"] for r in rows)
-        return snapshot.filter
+        return snapshot.filter, snapshot.view
 
-    assert frozen(view="wide@1") == "aspect > 1.0"
+    assert frozen(view="wide@1") == ("aspect > 1.0", "wide@1")
     assert frozen(view="wide", filter="format = 'jpeg'") == (
-        "aspect > 1.0 AND min_side >= 256 AND format = 'jpeg'"
+        "aspect > 1.0 AND min_side >= 256 AND format = 'jpeg'",
+        "wide@2",
     )
+    assert frozen(filter="aspect > 1") == ("aspect > 1", None)
     with pytest.raises(ConfigError, match="matches"):
         frozen(view="worded")
     with pytest.raises(InputError, match=r"no view 'wid'.*wide"):
         frozen(view="wid")
+
+
+def test_a_snapshot_of_a_view_says_which_and_an_unchanged_run_starts_nothing(
+    capsys: pytest.CaptureFixture[str], refined: Path
+) -> None:
+    cli = Cli(capsys, refined)
+    plain = cli.json("snapshot", "create", "plain")
+    assert (plain["format"], "view" in plain) == ("refinery.snapshot/1", False)
+    cli("views", "save", "wide", "aspect > 1", "--actor", "ana")
+    config = yaml.safe_load((refined / FILE_NAME).read_text()) | {"datasets": {"train": {"view": "wide"}}}
+    (refined / FILE_NAME).write_text(yaml.safe_dump(config))
+    assert cli.json("run")["frozen"] == ["train@1"]
+    assert cli.json("run")["runs_launched"] == 0
+    shown = cli.json("snapshot", "show", "train")
+    assert (shown["format"], shown["view"]) == ("refinery.snapshot/2", "wide@1")
+    assert "view           wide@1" in cli("snapshot", "show", "train")[0]
+    assert ", of view wide" in cli("snapshot", "card", "train")[0]
+    assert cli("snapshot", "verify", "train")
+    file = Path(Refinery.open(refined).store.local_path("snapshots/train/1.json") or "")
+    file.write_text(file.read_text().replace("refinery.snapshot/2", "refinery.snapshot/1"))
+    with pytest.raises(CorruptionError, match="damaged"):
+        Refinery.open(refined).snapshots.get("train@1")
 
 
 def test_search_combines_a_view_with_a_filter_and_takes_its_order(

@@ -114,7 +114,8 @@ def _computed_from(figures: Figures) -> Iterator[str]:
     yield from _section("What it was computed from")
     yield f"- the ledger up to offset {snapshot.ledger_offset:,}"
     yield f"- the verdict state `{snapshot.state}` of {snapshot.state_count:,} samples"
-    yield f"- filter over gold: {escape(snapshot.filter) if snapshot.filter else 'none, all of gold'}"
+    view = f", of view {escape(snapshot.view)}" if snapshot.view else ""
+    yield f"- filter over gold: {escape(snapshot.filter) if snapshot.filter else 'none, all of gold'}{view}"
     yield f"- policy {escape(figures.policy_name)} `{snapshot.policy}`"
     yield ""
     yield from _table(["rule", "holds back when"], figures.rules)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refinery.cli.output import Line, bytes_text, counted, line, many, table
-from refinery.cli.session import Json, start
+from refinery.cli.session import ActorName, As, Json, start
 from refinery.errors import CorruptionError, InputError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def create(
     split_seed: Annotated[
         int | None, typer.Option("--split-seed", help="With --splits: another seed, other splits [0].")
     ] = None,
+    actor: ActorName = None,
+    as_: As = "person",
     as_json: Json = False,
 ) -> None:
     """Freeze gold as the next version of a dataset. When nothing differs, the newest version stays the newest."""
@@ -49,10 +51,9 @@ def create(
     project = session.project
     if splits is None and split_seed is not None:
         raise InputError("--split-seed goes with --splits.", kind="seed_without_splits")
-    snapshot, new = project.freeze(
-        name, where, None if splits is None else Splits.parse(splits, split_seed or 0)
-    )
-    if new and project.has_index:
+    given = None if splits is None else Splits.parse(splits, split_seed or 0)
+    snapshot, new = project.freeze(name, where, given, actor=session.actor(actor, as_))
+    if project.has_index and not project.projector.is_current():
         project.project()
     session.out.show({**_document(snapshot), "new": new}, lambda: _snapshot_lines(snapshot, [], new=new))
 
@@ -164,6 +165,8 @@ def _snapshot_lines(
     yield f"root           {snapshot.root}"
     yield f"parent         {snapshot.parent or 'none'}"
     yield f"filter         {snapshot.filter or 'all of gold'}"
+    if snapshot.view:
+        yield f"view           {snapshot.view}"
     yield f"policy         {snapshot.policy}"
     yield f"ledger offset  {snapshot.ledger_offset:,}"
     yield f"made           {snapshot.created_at[:19]}"

@@ -23,6 +23,7 @@ from refinery.gates.rules import (
     VerifiedRule,
     label,
 )
+from refinery.ledger import Ledger
 from refinery.near_duplicates import clusters_root, read_clusters
 from refinery.snapshots import Snapshot, Snapshots
 from refinery.store import ObjectStore
@@ -30,12 +31,19 @@ from refinery.store import ObjectStore
 
 class Gate:
     """Judges snapshots of one store. Facts of BASE and HEAD are both read under the step keys that HEAD records, so that
-    a new version of a step or model is not mistaken for drift. `space` gives the step of a further embedding space."""
+    a new version of a step or model is not mistaken for drift; results of evals and feedback of both are those that stood
+    at HEAD's ledger offset. `space` gives the step of a further embedding space."""
 
     def __init__(
-        self, store: ObjectStore, snapshots: Snapshots, fields: Fields, space: Callable[[str], Step]
+        self,
+        store: ObjectStore,
+        ledger: Ledger,
+        snapshots: Snapshots,
+        fields: Fields,
+        space: Callable[[str], Step],
     ) -> None:
-        self._store, self._snapshots, self._fields, self._space = store, snapshots, fields, space
+        self._store, self._ledger, self._snapshots = store, ledger, snapshots
+        self._fields, self._space = fields, space
 
     def judge(self, base: Snapshot, head: Snapshot, rules: GateRules) -> GateReport:
         """What every rule finds, in the order of the rules.
@@ -48,7 +56,7 @@ class Gate:
             if any(isinstance(r, VerifiedRule) for r in rules.rules)
             else []
         )
-        step = _Judge(self._store, self._snapshots, self._fields, self._space, base, head)
+        step = _Judge(self._store, self._ledger, self._snapshots, self._fields, self._space, base, head)
         results = tuple(
             step.verified(rule, damage)
             if isinstance(rule, VerifiedRule)
@@ -68,13 +76,15 @@ class _Judge:
     def __init__(
         self,
         store: ObjectStore,
+        ledger: Ledger,
         snapshots: Snapshots,
         fields: Fields,
         space: Callable[[str], Step],
         base: Snapshot,
         head: Snapshot,
     ) -> None:
-        self._store, self._snapshots, self._fields, self._space = store, snapshots, fields, space
+        self._store, self._ledger, self._snapshots = store, ledger, snapshots
+        self._fields, self._space = fields, space
         self._base, self._head = base, head
 
     def judge(self, rule: Rule) -> Result:
@@ -262,7 +272,8 @@ class _Judge:
         return dict(zip(table["sample_id"].to_pylist(), table["cluster"].to_pylist(), strict=True))
 
     def _members(self, snapshot: Snapshot) -> Members:
-        return Members(self._snapshots.rows(snapshot), FactStore(self._store), self._inspect)
+        then = self._ledger.view(self._head.ledger_offset)
+        return Members(self._snapshots.rows(snapshot), FactStore(self._store), self._inspect, then)
 
     @cached_property
     def _inspect(self) -> Step:

@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refinery.errors import ConfigError, CorruptionError
+from refinery.evals.results import is_result, results
 from refinery.facts import FactStore, Step
-from refinery.fields import Field, FieldType, to_micros, to_utc
+from refinery.fields import Field, Fields, FieldType, to_micros, to_utc
 from refinery.gates.rules import FACT_FIELDS
+from refinery.inputs import known_attributes
+from refinery.ledger import LedgerView
 from refinery.near_duplicates.clusters import COLUMNS as CLUSTERED
 from refinery.snapshots import Snapshot
 
@@ -47,10 +50,10 @@ def recorded_step(snapshot: Snapshot, name: str) -> Step:
 
 
 class Members:
-    """The n samples of a snapshot, in order of id, measured by `inspect`."""
+    """The n samples of a snapshot, in order of id, measured by `inspect`; what evals and users said is that of `view`."""
 
-    def __init__(self, rows: pa.Table, facts: FactStore, inspect: Step | None) -> None:
-        self._rows, self._facts, self._inspect = rows, facts, inspect
+    def __init__(self, rows: pa.Table, facts: FactStore, inspect: Step | None, view: LedgerView) -> None:
+        self._rows, self._facts, self._inspect, self._view = rows, facts, inspect, view
         self.ids: list[str] = rows["sample_id"].to_pylist()
 
     def __len__(self) -> int:
@@ -64,6 +67,8 @@ class Members:
         """The value of a field for each sample, None where there is none; dates as microseconds since 1970."""
         if not field.builtin:
             found = [a.get(field.name) for a in self._attributes]
+            if is_result(field.name):
+                found = [self._result(field, i, value) for i, value in zip(self.ids, found, strict=True)]
             return (
                 [None if v is None else to_micros(to_utc(v)) for v in found]
                 if field.type is FieldType.DATE
@@ -80,6 +85,11 @@ class Members:
             return [None if side is None else derive(side) for side in known]
         column: list[Any] = self._rows[field.name].to_pylist()
         return column
+
+    def _result(self, field: Field, sample_id: str, else_: Any) -> Any:
+        """What a document shows in the field of an eval or of feedback: the result, when there is one that fits."""
+        known = known_attributes(Fields([field]), results(self._view, sample_id))
+        return known.get(field.name, else_)
 
     def facts(self, column: str) -> list[Any]:
         """One column of the inspect facts for each sample, None where there is no success."""

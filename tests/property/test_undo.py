@@ -50,7 +50,9 @@ class Word:
 words = st.builds(
     Word,
     st.sampled_from(ACTORS),
-    st.sampled_from(["flag", "flag", "score", "follow", "follow", "undo", "undo with followers", "replay"]),
+    st.sampled_from(
+        ["flag", "flag", "unflag", "score", "follow", "follow", "undo", "undo with followers", "replay"]
+    ),
     st.integers(0, len(SAMPLES) - 1),
     st.sampled_from(["keep", "reject", "blocked"]),
     st.integers(0, 30),
@@ -101,6 +103,8 @@ def say(project: Synthetic, word: Word) -> None:
     match word.what:
         case "flag":
             ledger.append([Event(EventType.FLAG, word.who, sample_id=sample_id, kind=word.kind)])
+        case "unflag":
+            ledger.append([Event(EventType.UNFLAG, word.who, sample_id=sample_id, kind=word.kind)])
         case "score":
             value = word.which / 10
             ledger.append(
@@ -229,6 +233,22 @@ def test_a_preview_of_an_undo_foretells_what_the_replay_moves(history: list[Word
         assert {e.id for e in preview.returning} == standing(project) - stood
         assert preview.moved is not None
         assert_moved(project, before, preview.moved)
+
+
+def test_a_preview_names_the_flags_that_come_back_when_an_unflag_is_undone(tmp_path: Path) -> None:
+    project = ready(tmp_path)
+    flags = project.ledger.append(
+        Event(EventType.FLAG, who, sample_id=SAMPLES[7].id, kind="reject") for who in (ANA, CRITIC)
+    )
+    tag = Event(EventType.TAG, ANA, sample_id=SAMPLES[7].id, kind="tag", value="sky")
+    project.ledger.append([tag])
+    [off] = project.ledger.append([Event(EventType.UNFLAG, BO, sample_id=SAMPLES[7].id, kind="reject")])
+    project.replayer.replay(project.policy)
+    view = project.ledger.view()
+    preview = preview_undo(project.replayer, project.policy, view, Selection(off.id), BO)
+    assert [e.id for e in preview.returning] == [e.id for e in flags]
+    assert preview.moved is not None
+    assert preview.moved.flips == {"gold → held": 1}
 
 
 def propagator(project: Synthetic, folder: Path) -> Propagator:
