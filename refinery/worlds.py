@@ -34,8 +34,8 @@ from refinery.fields import Fields
 from refinery.filter import parse
 from refinery.inputs import FACTS
 from refinery.ledger import Event, EventType, LedgerView
-from refinery.ledger.selection import subject
 from refinery.ledger.log import EventLog
+from refinery.ledger.selection import subject
 from refinery.policy import Policy, stored_policy
 from refinery.replay import differs
 from refinery.snapshots import Snapshots
