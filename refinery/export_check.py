@@ -97,7 +97,8 @@ class ExportCheck:
             yield (
                 f"Export index {key} is damaged: it says that sample {unfounded[0]} was taken down, and there is no tombstone."
             )
-        gone = self._tombstones.gone(rows["sample_id"].to_pylist()) if rows is not None else frozenset[str]()
+        ids = [] if rows is None else rows["sample_id"].to_pylist()
+        gone = self._tombstones.told(ids)[1]
         if left := sorted(gone - told):
             yield (
                 f"Export {key} has still sample {left[0]}, which was taken down: `refinery takedown {left[0]} --yes` finishes it."

@@ -236,7 +236,8 @@ class Snapshots:
         each thing that is missing or damaged. Needs nothing but the store. What was taken down is not missing (see
         `taken_down`)."""
         damaged = set[str]()
-        stones, wrong = self._stones()
+        tombstones = Tombstones(self._store, self._ledger)
+        stones, wrong = tombstones.scan()
         yield from map(str, wrong)
         for key, finding in self._locks.verify(snapshot, removed_facts(stones)):
             damaged.add(key)
@@ -265,7 +266,7 @@ class Snapshots:
         with ThreadPoolExecutor(max(4, self._store.concurrency)) as pool:
             check = partial(self._check_blob, removed)
             yield from filter(None, pool.map(check, wanted.items()))
-        for sample_id in sorted(wanted.keys() & Tombstones(self._store, self._ledger).refused(wanted)):
+        for sample_id in sorted(tombstones.told(wanted)[0]):
             if self._store.exists(blob_key(sample_id)):
                 yield (
                     f"The bytes of sample {sample_id}, which was taken down, are still there: "
@@ -290,15 +291,8 @@ class Snapshots:
         if not (ids := tombstones.ids()):
             return []
         members = self.lookup(snapshot, ids)["sample_id"].to_pylist()
-        gone, stones = tombstones.gone(members), self._stones()[0]
+        gone, stones = tombstones.told(members)[1], tombstones.scan()[0]
         return [stones[i] for i in sorted(gone & stones.keys())]
-
-    def _stones(self) -> tuple[dict[str, Tombstone], list[CorruptionError]]:
-        """The tombstones that count, and what is wrong with others. A damaged ledger, of which the lock speaks, bears out none."""
-        try:
-            return Tombstones(self._store, self._ledger).scan()
-        except CorruptionError:
-            return {}, []
 
     def _check_blob(self, removed: Container[str], item: tuple[str, str]) -> str | None:
         expected, what = item

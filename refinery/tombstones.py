@@ -26,6 +26,7 @@ FORMAT = "refinery.tombstone/1"
 PREFIX = "tombstones/"
 _KEY = re.compile(r"tombstones/([0-9a-f]{64})\.json\Z")
 _SWAPS = 100
+_UNREADABLE = (CorruptionError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,15 @@ class Tombstones:
         return {m[1] for info in self._store.list(PREFIX) if (m := _KEY.match(info.key))}
 
     def scan(self) -> tuple[dict[str, Tombstone], list[CorruptionError]]:
-        """The tombstones that count, by sample id, and an error for each that is damaged or that the ledger does not bear out."""
+        """The tombstones that count, by sample id, and an error for each that is damaged or that the ledger does not bear out. A
+        damaged ledger bears out none."""
         keys = [tombstone_key(i) for i in sorted(self.ids())]
+        if keys:
+            try:
+                self._ledger.view()
+            except _UNREADABLE as error:
+                said = f"The ledger cannot be read, and no tombstone counts without it: {error}"
+                return {}, [CorruptionError(said, kind="damaged_ledger")]
         found: dict[str, Tombstone] = {}
         wrong: list[CorruptionError] = []
         for key, data in zip(keys, get_many(self._store, keys), strict=True):
@@ -146,6 +154,14 @@ class Tombstones:
             return frozenset()
         refused = self.refused(ids)
         return frozenset(i for i in ids if i in refused or not self._store.exists(blob_key(i)))
+
+    def told(self, sample_ids: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Those of some samples that are refused, and those that are gone; none while a damaged ledger says nothing of it.
+        For checks, which name the ledger by themselves."""
+        try:
+            return self.refused(sample_ids), self.gone(sample_ids)
+        except _UNREADABLE:
+            return frozenset(), frozenset()
 
     def write(self, stone: Tombstone) -> Tombstone:
         """Write a tombstone, or make the one there is name all that this one names. The tombstone that stands now."""
