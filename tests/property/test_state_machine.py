@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from refinery.accounting import audit
 from refinery.config import InspectSettings, NearDuplicateSettings
+from refinery.export import Exporter
+from refinery.gc import Garbage
 from refinery.inputs import Steps
 from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.near_duplicates import near_duplicates_step
@@ -19,6 +23,7 @@ from refinery.snapshots import Snapshot, Snapshots
 from refinery.states.head import read_head
 from refinery.steps.inspect import inspect_step
 from refinery.store.local import LocalStore
+from refinery.takedown import Takedown
 from tests.synthetic import POLICY, Sample, Synthetic, gold, quick_folder
 
 ANA, CRITIC = Actor(ActorKind.PERSON, "ana"), Actor(ActorKind.MODEL, "critic")
@@ -75,6 +80,7 @@ class Model:
         self.version = 0
         self.computed_by: dict[int, set[int]] = {0: set(), 1: set()}
         self.events: list[Event] = []
+        self.taken_down: set[str] = set()
         self.policy = "small"
 
     @property
@@ -112,10 +118,14 @@ class Model:
     def seen(self, batches: set[int]) -> dict[str, Sample]:
         return {s.id: s for b in batches for s in BATCHES[b]}
 
+    def failure(self, s: Sample) -> str | None:
+        """Why nothing but this is known of a sample."""
+        return s.failure or ("taken_down" if s.id in self.taken_down else None)
+
     def clusters(self) -> dict[str, int]:
         """A number of each sample's cluster: what shares a look or pixels, directly or through others, is together."""
         label: dict[str, int] = {}
-        compared = [s for s in self.seen(self.computed).values() if s.failure is None]
+        compared = [s for s in self.seen(self.computed).values() if self.failure(s) is None]
         for number, start in enumerate(compared):
             queue = [start] if start.id not in label else []
             for one in queue:
@@ -143,8 +153,8 @@ class Model:
             word = said[-1] if said else None
             if any(e.kind == "blocked" for e in mine):
                 found[i] = ("held", ["blocked"])
-            elif i in known and s.failure:
-                found[i] = ("held", [s.failure])
+            elif i in known and (failure := self.failure(s)):
+                found[i] = ("held", [failure])
             elif i not in known:
                 found[i] = ("pending", [])
             elif word == "reject":
@@ -203,6 +213,9 @@ class Histories(RuleBasedStateMachine):
         near = near_duplicates_step(NearDuplicateSettings(), inspect, embed)
         self.project.steps = Steps(inspect, {"default": embed}, near)
         self.model.version = version
+        left = self.project.facts.files(inspect).keys()
+        self.model.computed_by[version] &= {b for b, name in self.names.items() if name in left}
+        self.project.cluster()
         self.adopt(self.model.policy)
 
     @rule(policy=st.sampled_from(sorted(SIDES)))
@@ -224,7 +237,9 @@ class Histories(RuleBasedStateMachine):
         self.model.landed.add(batch)
         self.fresh = False
         if facts and batch not in self.model.computed:
-            self.project.compute(self.names[batch], BATCHES[batch])
+            self.project.compute(
+                self.names[batch], [replace(s, failure=self.model.failure(s)) for s in BATCHES[batch]]
+            )
             self.model.computed.add(batch)
 
     def say(self, event: Event) -> None:
@@ -304,6 +319,34 @@ class Histories(RuleBasedStateMachine):
         self.replay(False)
         snapshot, _ = self.project.freeze_state(Snapshots(self.store), "set", gold)
         self.frozen.append((snapshot, Snapshots(self.store).rows(snapshot).to_pylist()))
+
+    @rule(sample=st.sampled_from(SAMPLES))
+    def take_down(self, sample: Sample) -> None:
+        """What is known of the sample goes; it is blocked by the flag that stands, or by one more."""
+        if sample.id not in self.model.seen(self.model.landed):
+            return
+        project, snapshots = self.project, Snapshots(self.store, self.project.ledger)
+        blocked = any(
+            e.sample_id == sample.id and e.kind == "blocked" for e in self.model.standing(EventType.FLAG)
+        )
+        exporter = Exporter(self.store, snapshots)
+        takedown = Takedown(
+            self.store, project.ledger, project.batches, snapshots, exporter, self.replayer, project.steps
+        )
+        takedown.run([sample.id], "asked by its author", ANA, project.policy)
+        said = project.ledger.events(after=len(self.model.events))
+        assert [(e.sample_id, e.kind) for e in said] == [(sample.id, "blocked")] * (not blocked)
+        self.model.events += said
+        self.model.taken_down.add(sample.id)
+        self.fresh = True
+
+    @rule()
+    def collect_garbage(self) -> None:
+        """All that is there counts as old. Facts that nothing records may go, those in force and verdicts may not."""
+        steps = self.project.steps
+        in_force = [steps.inspect, steps.near_duplicates, steps.default_embed]
+        later = datetime.now(UTC) + timedelta(days=1)
+        Garbage(self.store, in_force, older_than=timedelta(0), now=later).collect()
 
     @invariant()
     def every_sample_has_the_verdict_and_the_reasons_of_the_model(self) -> None:
