@@ -13,6 +13,7 @@ from refinery.errors import InputError
 from refinery.export import parse_export
 from refinery.export_index import export_prefix
 from refinery.facts import Step
+from refinery.freezing import members
 from refinery.project import Refinery
 from refinery.splits import Splits
 from refinery.states.head import read_head
@@ -67,12 +68,16 @@ def gold_is_due(project: Refinery) -> bool:
 
 
 def dataset_is_due(project: Refinery, name: str) -> bool:
-    """Whether the newest snapshot of a dataset is of another state, view, filter, policy or splits than now, or lacks an export."""
+    """Whether a dataset is to be frozen or exported: its newest snapshot has other members, view, filter or splits than it
+    would have now, or lacks an export. All rows are looked at only when verdicts, or what a filter may speak of, moved."""
     head, _ = read_head(project.store)
     snapshot = project.snapshots.latest(name)
     settings = project.settings.datasets[name]
     chosen, _ = project.views.narrow(name, settings)
-    if snapshot is None or (snapshot.state, snapshot.filter) != (head.root, chosen):
+    if snapshot is None or snapshot.filter != chosen:
+        return True
+    moved = snapshot.state != head.root or (chosen and snapshot.ledger_offset != head.ledger_offset)
+    if moved and not members(project, head.node, chosen).equals(project.snapshots.rows(snapshot)):
         return True
     wanted = None if settings.splits is None else Splits(settings.splits, settings.split_seed)
     if wanted is not None and (snapshot.splits is None or project.snapshots.splits(snapshot).rule != wanted):

@@ -15,7 +15,7 @@ from refinery.records import record_snapshot
 from refinery.snapshot_splits import record_splits
 from refinery.splits import Splits
 from refinery.states.head import read_head
-from refinery.states.tree import StateTrees
+from refinery.states.tree import Node, StateTrees
 from refinery.verdicts import GOLD
 
 if TYPE_CHECKING:
@@ -27,20 +27,17 @@ def freeze(
     project: Refinery, name: str, filter_text: str | None, splits: Splits | None, actor: Actor
 ) -> tuple[Snapshot, bool]:
     """See `Refinery.freeze`."""
-    head, _ = read_head(project.store)
     if not project.replayer.is_current(project.policy):
         raise ConfigError(
             "Verdicts are behind the ledger, the facts or the policy: `refinery run` brings them up to date.",
             kind="stale_verdicts",
         )
+    head, _ = read_head(project.store)
     dataset = project.settings.datasets.get(name)
     text, view = filter_text, None
     if filter_text is None and dataset:
         text, view = project.views.narrow(name, dataset)
-    rows = StateTrees(project.store).rows(head.node)
-    rows = rows.filter(pc.equal(rows["verdict"], GOLD))
-    if text:
-        rows = rows.filter(pc.is_in(rows["sample_id"], _selected(project, text)))
+    rows = members(project, head.node, text)
     if splits is None and dataset is not None and dataset.splits is not None:
         splits = Splits(dataset.splits, dataset.split_seed)
     recorded = None
@@ -63,6 +60,15 @@ def freeze(
     )
     record_snapshot(project.ledger, snapshot, actor)
     return snapshot, new
+
+
+def members(project: Refinery, state: Node, filter_text: str | None) -> pa.Table:
+    """The rows of a state that are gold, narrowed by a filter over the documents of now."""
+    rows = StateTrees(project.store).rows(state)
+    rows = rows.filter(pc.equal(rows["verdict"], GOLD))
+    if filter_text:
+        rows = rows.filter(pc.is_in(rows["sample_id"], _selected(project, filter_text)))
+    return rows
 
 
 def _selected(project: Refinery, text: str) -> pa.Array:

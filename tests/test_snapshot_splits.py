@@ -102,7 +102,7 @@ def test_no_cluster_is_in_two_splits_and_growth_moves_only_what_a_smaller_id_joi
             for sample_id, split in mine.items():
                 of_cluster.setdefault(clusters.get(sample_id, sample_id), set()).add(split)
             assert all(len(found) == 1 for found in of_cluster.values())
-        diff = Differ(project.store, project.ledger, project.batches, project.steps).diff(old, new)
+        diff = Differ(project.store, project.ledger).diff(old, new)
         assert diff.split_moves == {i: (s, now[i]) for i, s in then.items() if now[i] != s}
         for sample_id in diff.split_moves:
             assert after[sample_id] < before.get(sample_id, sample_id)
