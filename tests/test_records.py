@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refinery import project as project_module
+from refinery import freezing
 from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger
 from refinery.project import Refinery
 from refinery.records import PROGRAM, record_policy, record_snapshot
@@ -69,7 +69,7 @@ def test_whoever_was_killed_between_freezing_and_recording_is_made_good(
 
     project = Refinery.open(cli.project)
     with monkeypatch.context() as patch:
-        patch.setattr(project_module, "record_snapshot", killed)
+        patch.setattr(freezing, "record_snapshot", killed)
         with pytest.raises(KeyboardInterrupt):
             project.freeze("train")
     assert [e for e in records(project.ledger, EventType.SNAPSHOT) if e.kind == "train"] == []
