@@ -29,6 +29,8 @@ def curation(
     due = [name for name in project.settings.datasets if head.policy and dataset_is_due(project, name)]
     for name in due:
         recipe = project.settings.datasets[name].model_dump(mode="json")
-        yield dg.RunRequest(run_key=digest_json([name, head.root, head.ledger_offset, recipe]), partition_key=name)
+        yield dg.RunRequest(
+            run_key=digest_json([name, head.root, head.ledger_offset, recipe]), partition_key=name
+        )
     if not due:
         yield dg.SkipReason("Every dataset is frozen and exported as gold stands.")
