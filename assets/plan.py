@@ -68,7 +68,7 @@ def gold_is_due(project: Refinery) -> bool:
 
 
 def dataset_is_due(project: Refinery, name: str) -> bool:
-    """Whether a dataset is to be frozen or exported: its newest snapshot has other members, view, filter or splits than it
+    """Whether a dataset is to be frozen or exported: its newest snapshot has other members, another filter or splits than it
     would have now, or lacks an export. All rows are looked at only when verdicts, or what a filter may speak of, moved."""
     head, _ = read_head(project.store)
     snapshot = project.snapshots.latest(name)

@@ -92,7 +92,7 @@ class FactStore:
             table.select(step.schema.names).cast(step.schema).to_batches(), schema=step.schema
         )
         self.store.put_if_absent(f"{step.folder}/step.json", canonical_json(step.to_json()))
-        key = _file(step, batch)
+        key = facts_key(step, batch)
         for _ in range(_SWAPS):
             found = self.store.get_with_etag(key)
             old = step.schema.empty_table() if found is None else pq.read_table(io.BytesIO(found[0]))
@@ -133,7 +133,7 @@ class FactStore:
         if ids == []:
             return schema.empty_table().select(wanted)
         names = sorted(self.files(step)) if batches is None else sorted(set(batches))
-        parts = [rows_of(file, ids, needed) for file in self._open([_file(step, name) for name in names])]
+        parts = [rows_of(file, ids, needed) for file in self._open([facts_key(step, name) for name in names])]
         rows = pa.concat_tables([schema.empty_table(), *parts])
         return (best_of(rows) if best else rows).select(wanted)
 
@@ -229,5 +229,11 @@ def encode(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _file(step: Step, batch: str) -> str:
+def facts_key(step: Step, batch: str) -> str:
+    """The key of a step's facts of a batch."""
     return f"{step.folder}/{batch}.parquet"
+
+
+def batch_of(key: str) -> str:
+    """The batch whose facts an object holds."""
+    return key.rsplit("/", 1)[1].removesuffix(".parquet")

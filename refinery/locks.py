@@ -17,7 +17,7 @@ from refinery.batches import Batches
 from refinery.digests import canonical_json, digest, digest_json
 from refinery.errors import ConfigError, CorruptionError, RefineryError
 from refinery.fact_rows import LockedFacts
-from refinery.facts import Step
+from refinery.facts import Step, batch_of
 from refinery.fields import to_utc
 from refinery.ledger import Ledger, segment_key
 from refinery.near_duplicates.clusters import COLUMNS, clusters_root
@@ -185,7 +185,7 @@ class Locks:
         for name in _COMPUTED:
             raw = snapshot.steps.get(name)
             for info in self._store.list(f"facts/{name}/{raw['key']}/") if raw else ():
-                batch = _batch_of(info.key)
+                batch = batch_of(info.key)
                 if batch not in mine or not info.key.endswith(".parquet"):
                     continue
                 locked = known.get(info.key)
@@ -205,7 +205,7 @@ class Locks:
             if digest(data) == lock.facts[key].digest:
                 continue
             try:
-                samples = self.samples(_batch_of(key))
+                samples = self.samples(batch_of(key))
             except (RefineryError, OSError, ValueError, KeyError, TypeError):
                 continue  # the batch is damaged, and named as that
             found = lock.facts[key].damage(data, samples, key, removed.get(key))
@@ -298,11 +298,6 @@ def _damaged(ref: str) -> CorruptionError:
         f"Lock {lock_key(ref)} is damaged: it is not what its own digest says. Restore it from a backup.",
         kind="damaged_lock",
     )
-
-
-def _batch_of(key: str) -> str:
-    """The batch whose facts an object holds."""
-    return key.rsplit("/", 1)[1].removesuffix(".parquet")
 
 
 def lock_key(ref: str) -> str:

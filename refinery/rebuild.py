@@ -20,7 +20,7 @@ from refinery.digests import canonical_json, digest
 from refinery.documents import state_rows
 from refinery.errors import ConfigError, ConflictError, CorruptionError, InputError
 from refinery.fact_rows import read_facts
-from refinery.facts import FactStore, encode
+from refinery.facts import FactStore, batch_of, encode
 from refinery.fields import Fields
 from refinery.filter import parse
 from refinery.gates.members import recorded_step
@@ -146,7 +146,7 @@ class Rebuild:
                 continue
             table = read_facts(self._source.get(key), key)
             there = set(table.filter(pc.is_null(table["reason"]))["sample_id"].to_pylist())
-            samples = Batches(self._source).samples(key.rsplit("/", 1)[1].removesuffix(".parquet"))
+            samples = Batches(self._source).samples(batch_of(key))
             lost |= rows.keys() & set(locked.ids(samples)) - there
         if lost:
             first = stones[min(lost)]
@@ -188,7 +188,7 @@ class Rebuild:
                 raise CorruptionError(
                     f"Facts {key} are missing: restore them from a backup.", kind="damaged_facts"
                 )
-            samples = batches.samples(key.rsplit("/", 1)[1].removesuffix(".parquet"))
+            samples = batches.samples(batch_of(key))
             damage = locked.damage(found[0], samples, key)
             if damage is not None:
                 raise CorruptionError(damage, kind="damaged_facts")

@@ -23,6 +23,7 @@ from refinery.errors import ConfigError, ConflictError, CorruptionError, InputEr
 from refinery.export import Exporter, parse_recipe, planned
 from refinery.export_index import export_prefix, parse_index
 from refinery.fact_rows import read_facts, withdrawn
+from refinery.facts import batch_of
 from refinery.gates.members import recorded_step
 from refinery.inputs import Steps
 from refinery.ledger import Actor, Event, Ledger, flag_event
@@ -183,8 +184,7 @@ class Takedown:
             info.key
             for prefix in _DERIVED
             for info in self._store.list(prefix)
-            if info.key.endswith(".parquet")
-            and info.key.rsplit("/", 1)[1].removesuffix(".parquet") in batches
+            if info.key.endswith(".parquet") and batch_of(info.key) in batches
         ]
 
     def _blobs(self, ids: Sequence[str]) -> dict[str, list[str]]:

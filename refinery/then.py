@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from refinery.batches import Batches
 from refinery.fact_rows import LockedFacts
-from refinery.facts import FactStore, Step, best_of
+from refinery.facts import FactStore, Step, batch_of, best_of, facts_key
 from refinery.fields import Field, Fields, FieldType
 from refinery.gates.members import recorded_step
 from refinery.inputs import InputReader, Steps
@@ -44,7 +44,7 @@ class FactsThen(FactStore):
         if self._locked is None:
             landed = set(self._batches.landed())
             return {batch: token for batch, token in found.items() if batch in landed}
-        return {batch: token for batch, token in found.items() if _file(step, batch) in self._locked}
+        return {batch: token for batch, token in found.items() if facts_key(step, batch) in self._locked}
 
     def read(
         self,
@@ -59,7 +59,7 @@ class FactsThen(FactStore):
         chosen = there if batches is None else {b: there[b] for b in set(batches) & there.keys()}
         wanted = list(columns) if columns is not None else step.schema.names
         needed = list(dict.fromkeys(["sample_id", "reason", "retryable", *wanted]))
-        lock = {batch: (self._locked or {}).get(_file(step, batch)) for batch in chosen}
+        lock = {batch: (self._locked or {}).get(facts_key(step, batch)) for batch in chosen}
         grown = {batch: of for batch, of in lock.items() if of is not None and of.version != chosen[batch]}
         parts = [
             super().read(
@@ -113,7 +113,7 @@ class Then:
         )
         facts, more = ({k: f.version for k, f in lock.facts.items()} for lock in (self._lock, other._lock))
         keys = {key for key, _ in facts.items() ^ more.items()}
-        return landed | compared | {key.rsplit("/", 1)[1].removesuffix(".parquet") for key in keys}
+        return landed | compared | {batch_of(key) for key in keys}
 
 
 def both_inputs(
@@ -130,7 +130,3 @@ def both_inputs(
     ids = new["sample_id"].take(other).to_pylist()
     rest = new.filter(pc.invert(pc.is_in(new["sample_id"], pa.array(ids, pa.string()))))
     return pa.concat_tables([rest, older.inputs(fields, ids)]).sort_by("sample_id"), new
-
-
-def _file(step: Step, batch: str) -> str:
-    return f"{step.folder}/{batch}.parquet"
