@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import dagster as dg
@@ -160,4 +162,14 @@ def export_metadata(snapshot: Snapshot, reports: Sequence[ExportReport], clock: 
         "bytes": sum(r.bytes for r in reports),
         "exports": table(["export", "shards", "written now", "samples", "MB"], rows),
         "aspect_buckets": counts("bucket", buckets),
+        **_spent(reports),
     }
+
+
+def _spent(reports: Sequence[ExportReport]) -> dict[str, Any]:
+    """Where the time went, if there was anything to write."""
+    stages = reduce(add, (r.stages for r in reports)) if reports else None
+    if stages is None or stages.bottleneck is None:
+        return {}
+    seconds = [(name, f"{spent:.3f}") for name, spent in stages.work.items() if spent]
+    return {"bottleneck": stages.bottleneck, "stage_seconds": table(["stage", "seconds"], seconds)}

@@ -16,6 +16,7 @@ from datago.planning import ShardPlan, plan
 from datago.recipe import Recipe
 from datago.remote import S3, S3Object
 from datago.shards import Payload, Record, ShardResult, write_shard
+from datago.stages import Stages
 
 __all__ = [
     "S3",
@@ -29,6 +30,7 @@ __all__ = [
     "S3Object",
     "ShardPlan",
     "ShardResult",
+    "Stages",
     "StorageError",
     "assign",
     "buckets",

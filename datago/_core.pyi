@@ -20,7 +20,9 @@ def inspect(
     max_bytes: int,
     max_pixels: int,
     threads: int,
-) -> tuple[dict[str, list[Any] | npt.NDArray[Any]], npt.NDArray[np.uint8] | None]: ...
+) -> tuple[
+    dict[str, list[Any] | npt.NDArray[Any]], npt.NDArray[np.uint8] | None, list[tuple[str, float]]
+]: ...
 def write_shard(
     path: PathLike[str] | S3Object,
     bucket: tuple[int, int] | None,
@@ -31,4 +33,4 @@ def write_shard(
     max_bytes: int,
     max_pixels: int,
     threads: int,
-) -> tuple[int, str, int, list[tuple[str, str, str]], str | None]: ...
+) -> tuple[int, str, int, list[tuple[str, str, str]], str | None, list[tuple[str, float]]]: ...

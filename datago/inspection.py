@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from datago import _core
 from datago.errors import ConfigError
 from datago.remote import S3Object
+from datago.stages import Stages
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_PIXELS = 178_956_970
@@ -52,6 +54,8 @@ pixels, RGBA if some pixel is not opaque |
     tensors: npt.NDArray[np.uint8] | None
     """Shape (inputs, side, side, 3), RGB 0..255, alpha over white; all zeros for a failed input. `None` if no
     `tensor_side` was given."""
+    stages: Stages = field(default_factory=Stages, compare=False)
+    """Where the time went."""
 
     def __len__(self) -> int:
         return len(self.columns["reason"])
@@ -83,7 +87,8 @@ def inspect(
     _positive("max_pixels", max_pixels, 2**40)
     if not 0 <= threads <= 1024:
         raise ConfigError(f"threads must be between 0 (every core) and 1024, not {threads}")
-    columns, tensors = _core.inspect(
+    start = time.perf_counter()
+    columns, tensors, seconds = _core.inspect(
         list(inputs),
         thumbnail_side=thumbnail_side,
         tensor_side=tensor_side,
@@ -92,7 +97,8 @@ def inspect(
         max_pixels=max_pixels,
         threads=threads,
     )
-    return Inspection(columns, tensors)
+    wall = time.perf_counter() - start
+    return Inspection(columns, tensors, Stages(**dict(seconds), wall=wall))
 
 
 def _positive(name: str, value: int, most: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from datago.inspection import MAX_BYTES, MAX_PIXELS
 from datago.planning import ShardPlan
 from datago.recipe import Recipe
 from datago.remote import S3Object
+from datago.stages import Stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class ShardResult:
     """What was written: file name, size in bytes, BLAKE3 digest (hex), number of samples in it, the samples left out
-    as (sample id, reason code, detail), and `format_meta`: for MDS the shard's entry of `index.json`, else empty."""
+    as (sample id, reason code, detail), `format_meta`: for MDS the shard's entry of `index.json`, else empty, and where the
+    time went."""
 
     name: str
     bytes: int
@@ -51,6 +54,7 @@ class ShardResult:
     samples: int
     failures: list[tuple[str, str, str]]
     format_meta: dict[str, Any]
+    stages: Stages = field(default_factory=Stages, compare=False)
 
 
 def write_shard(
@@ -93,7 +97,8 @@ def write_shard(
     else:
         target = Path(path)
         name = target.name
-    size, digest, samples, failures, entry = _core.write_shard(
+    start = time.perf_counter()
+    size, digest, samples, failures, entry, seconds = _core.write_shard(
         target,
         plan.bucket,
         list(records),
@@ -103,4 +108,5 @@ def write_shard(
         max_pixels=max_pixels,
         threads=threads,
     )
-    return ShardResult(name, size, digest, samples, failures, json.loads(entry) if entry else {})
+    stages = Stages(**dict(seconds), wall=time.perf_counter() - start)
+    return ShardResult(name, size, digest, samples, failures, json.loads(entry) if entry else {}, stages)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ _EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export did: shards written now, taken from the parent version, and found finished."""
+    """What an export did: shards written now, taken from the parent version, and found finished; and where the time went."""
 
     snapshot: str
     split: str | None
@@ -62,6 +62,7 @@ class ExportReport:
     reused: int
     found: int
     buckets: dict[str, int]
+    stages: datago.Stages = field(default_factory=datago.Stages, compare=False)
 
 
 def parse_recipe(raw: dict[str, Any]) -> datago.Recipe:
@@ -200,23 +201,23 @@ class Exporter:
         progress.start(len(rows) - len(gone), "samples")
         progress.advance(sum(r.samples for r in found.values()))
 
-        def make(plan: datago.ShardPlan) -> tuple[ShardRecord, bool]:
+        def make(plan: datago.ShardPlan) -> tuple[ShardRecord, datago.Stages | None]:
             old = older.get(inputs[plan.name])
             if old is not None and self._take_over(old, prefix, plan.name):
-                record, reused = old[1], True
+                record, stages = old[1], None
             else:
                 records = [self._input(rows[i]) for i in plan.sample_ids]
                 writing = _Writing(recipe, payloads, threads=0 if workers == 1 else 1)
-                record, reused = self._write(prefix, plan, records, writing, inputs[plan.name]), False
+                record, stages = self._write(prefix, plan, records, writing, inputs[plan.name])
             self._store.put_if_absent(record_key(prefix, plan.name), canonical_json(asdict(record)))
             progress.advance(record.samples, record.bytes)
-            return record, reused
+            return record, stages
 
         with ThreadPoolExecutor(workers) as pool:
             made = list(pool.map(make, [p for p in plans if p.name not in found]))
         progress.done()
         records = sorted([*found.values(), *(r for r, _ in made)], key=lambda r: r.name)
-        reused = sum(1 for _, was in made if was)
+        spent = [stages for _, stages in made if stages is not None]
         report = ExportReport(
             snapshot=snapshot.ref,
             split=split,
@@ -225,10 +226,11 @@ class Exporter:
             shards=len(records),
             samples=sum(r.samples for r in records),
             bytes=sum(r.bytes for r in records),
-            written=len(made) - reused,
-            reused=reused,
+            written=len(spent),
+            reused=len(made) - len(spent),
             found=len(found),
             buckets=histogram(records),
+            stages=sum(spent, datago.Stages()),
         )
         return report, records
 
@@ -280,7 +282,7 @@ class Exporter:
         records: list[datago.Record],
         writing: _Writing,
         inputs: str,
-    ) -> ShardRecord:
+    ) -> tuple[ShardRecord, datago.Stages]:
         target = self._store.address(f"{prefix}/{plan.name}")
         if isinstance(target, str):
             Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -293,9 +295,10 @@ class Exporter:
                 kind="unexportable_sample",
             )
         bucket = list(plan.bucket) if plan.bucket else None
-        return ShardRecord(
+        record = ShardRecord(
             plan.name, result.bytes, result.digest, result.samples, bucket, inputs, dict(result.format_meta)
         )
+        return record, result.stages
 
     def _record(self, prefix: str, name: str, *, again: bool = False) -> ShardRecord | None:
         """The record of a finished shard. `again`: no index names it yet, so it is written again to count as written now;

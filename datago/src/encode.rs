@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 use crate::reason::{Failure, Reason, Verdict};
+use crate::stage::{Stage, timed};
 
 thread_local! { static ENCODER: RefCell<Option<Compressor>> = const { RefCell::new(None) }; }
 
@@ -38,7 +39,7 @@ fn fail(what: &str, cause: impl std::fmt::Display) -> Failure {
 }
 
 pub fn encode(rgb: &[u8], width: u32, height: u32, encoding: Encoding, quality: u8) -> Verdict<Vec<u8>> {
-    match encoding {
+    timed(Stage::Encode, || match encoding {
         Encoding::Jpeg => jpeg(rgb, width, height, quality, Subsamp::None),
         Encoding::Png => png(rgb, width, height),
         Encoding::Webp => {
@@ -46,7 +47,7 @@ pub fn encode(rgb: &[u8], width: u32, height: u32, encoding: Encoding, quality: 
             let data = encoder.encode_simple(false, f32::from(quality));
             data.map(|data| data.to_vec()).map_err(|e| fail("WebP", format!("{e:?}")))
         }
-    }
+    })
 }
 
 /// Baseline JPEG.

@@ -16,6 +16,7 @@ use crate::reason::{Failure, Verdict, caught};
 use crate::resize::{View, cover, resample, resample_into, within};
 use crate::s3::Ahead;
 use crate::source::Source;
+use crate::stage::{Spent, Stage, timed};
 use crate::stats::{self, Luma, Stats};
 
 const THUMBNAIL_QUALITY: u8 = 85;
@@ -61,11 +62,11 @@ pub fn inspect(
     sources: &[Source],
     options: Options,
     tick: impl FnMut() -> Result<()>,
-) -> Result<(Vec<Row>, Option<Vec<u8>>)> {
+) -> Result<(Vec<Row>, Option<Vec<u8>>, Spent)> {
     let size = options.tensor_side.map_or(0, |side| side as usize * side as usize * 3);
     let mut tensors = vec![0; size * sources.len()];
     let mut rows = Vec::with_capacity(sources.len());
-    {
+    let spent = {
         // Each worker writes only its own picture's slice of the block.
         let slots: Vec<Mutex<&mut [u8]>> = match size {
             0 => Vec::new(),
@@ -81,9 +82,9 @@ pub fn inspect(
             Ok(())
         };
         let ahead = Ahead::start(sources.iter(), options.limits.max_bytes)?;
-        pool::ordered(sources.len(), threads, threads * 16, work, receive, tick, || ahead.stop())?;
-    }
-    Ok((rows, options.tensor_side.map(|_| tensors)))
+        pool::ordered(sources.len(), threads, threads * 16, work, receive, tick, || ahead.stop())?
+    };
+    Ok((rows, options.tensor_side.map(|_| tensors), spent))
 }
 
 fn inspect_one(source: &Source, options: &Options, tensor: &mut [u8]) -> Row {
@@ -100,12 +101,12 @@ fn inspect_one(source: &Source, options: &Options, tensor: &mut [u8]) -> Row {
 fn fill(row: &mut Row, source: &Source, options: &Options, tensor: &mut [u8]) -> Verdict<()> {
     let data = source.load(options.limits.max_bytes)?;
     row.bytes = Some(data.len() as u64);
-    row.digest = Some(blake3::hash(&data).to_hex().to_string());
+    row.digest = Some(timed(Stage::Measure, || blake3::hash(&data)).to_hex().to_string());
     let format = *row.format.insert(decode::recognise(&data)?);
     let header = row.header.insert(decode::probe(&data, format)?);
     let picture = decode::decode(&data, header, options.limits, None)?;
     let picture = orient::upright(picture, header.orientation);
-    row.measured = Some(measure(&picture, options, tensor)?);
+    row.measured = Some(timed(Stage::Measure, || measure(&picture, options, tensor))?);
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod s3;
 mod sample;
 mod shard;
 mod source;
+mod stage;
 mod stats;
 
 use pyo3::prelude::*;

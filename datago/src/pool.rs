@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::stage::{self, Spent, Stage, timed};
 
 /// How often the receiver looks up from waiting, to notice Ctrl-C.
 const TICK: Duration = Duration::from_millis(100);
@@ -14,6 +15,8 @@ struct State<T> {
     received: usize,
     stopped: bool,
     done: BTreeMap<usize, T>,
+    /// Of the workers.
+    spent: Spent,
 }
 
 /// The number of threads to use: 0 means one for each core, and never more than there is work.
@@ -25,7 +28,7 @@ pub fn threads(asked: usize, count: usize) -> usize {
 /// Calls `work(0..count)` on `threads` threads and hands the results to `receive` in order, on this thread.
 /// At most `window` results wait or are worked on at any time. `tick` runs while waiting; an error from it or from
 /// `receive` stops everything: `stop` is called before the threads are waited for, to wake those that wait for
-/// something else. `work` must not panic.
+/// something else. `work` must not panic. Returns what all threads spent in each stage.
 pub fn ordered<T: Send>(
     count: usize,
     threads: usize,
@@ -34,8 +37,11 @@ pub fn ordered<T: Send>(
     mut receive: impl FnMut(usize, T) -> Result<()>,
     mut tick: impl FnMut() -> Result<()>,
     stop: impl FnOnce(),
-) -> Result<()> {
-    let state = Mutex::new(State { next: 0, received: 0, stopped: false, done: BTreeMap::new() });
+) -> Result<Spent> {
+    let spent = Spent::default();
+    let state = Mutex::new(State { next: 0, received: 0, stopped: false, done: BTreeMap::new(), spent });
+    // This thread's account may hold what others left in it.
+    stage::take();
     let changed = Condvar::new();
     let window = window.max(threads);
     std::thread::scope(|scope| {
@@ -44,8 +50,10 @@ pub fn ordered<T: Send>(
                 loop {
                     let mut held = lock(&state);
                     while !held.stopped && held.next < count && held.next >= held.received + window {
-                        held = changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+                        let wait = || changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+                        held = timed(Stage::Blocked, wait);
                     }
+                    held.spent += stage::take();
                     if held.stopped || held.next >= count {
                         return;
                     }
@@ -82,7 +90,10 @@ pub fn ordered<T: Send>(
         changed.notify_all();
         stop();
         outcome
-    })
+    })?;
+    let mut spent = lock(&state).spent;
+    spent += stage::take();
+    Ok(spent)
 }
 
 fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {

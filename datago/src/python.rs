@@ -12,10 +12,18 @@ use crate::orient;
 use crate::sample::{Record, Treatment};
 use crate::shard::{self, Job, ShardFormat, Target, Written};
 use crate::source::Source;
+use crate::stage::{Spent, Stage};
 
 /// Lets Ctrl-C through while the workers run.
 fn check_signals() -> Result<()> {
     Python::attach(|py| py.check_signals()).map_err(Error::Python)
+}
+
+/// Seconds of all threads in each stage.
+type Seconds = Vec<(&'static str, f64)>;
+
+fn seconds(spent: &Spent) -> Seconds {
+    Stage::ALL.iter().map(|&stage| (stage.name(), spent[stage].as_secs_f64())).collect()
 }
 
 /// One decode for each input; see `datago.inspect`.
@@ -31,7 +39,7 @@ pub fn inspect<'py>(
     max_bytes: u64,
     max_pixels: u64,
     threads: usize,
-) -> PyResult<(Bound<'py, PyDict>, Option<Bound<'py, PyAny>>)> {
+) -> PyResult<(Bound<'py, PyDict>, Option<Bound<'py, PyAny>>, Seconds)> {
     let fit = match tensor_fit {
         "crop" => Fit::Crop,
         "squash" => Fit::Squash,
@@ -41,7 +49,7 @@ pub fn inspect<'py>(
     };
     let limits = Limits { max_bytes, max_pixels };
     let options = Options { thumbnail_side, tensor_side, fit, limits, threads };
-    let (rows, tensors) = py.detach(|| inspecting::inspect(&inputs, options, check_signals))?;
+    let (rows, tensors, spent) = py.detach(|| inspecting::inspect(&inputs, options, check_signals))?;
     let count = rows.len();
     let columns = columns(py, rows)?;
     let tensors = match (tensors, tensor_side) {
@@ -51,7 +59,7 @@ pub fn inspect<'py>(
         }
         _ => None,
     };
-    Ok((columns, tensors))
+    Ok((columns, tensors, seconds(&spent)))
 }
 
 fn columns(py: Python<'_>, rows: Vec<Row>) -> PyResult<Bound<'_, PyDict>> {
@@ -109,8 +117,9 @@ pub struct Recipe {
     quality: u8,
 }
 
-/// Bytes, digest, samples, failures as (sample id, reason, detail), and the MDS entry as JSON.
-type Report = (u64, String, usize, Vec<(String, &'static str, String)>, Option<String>);
+/// Bytes, digest, samples, failures as (sample id, reason, detail), the MDS entry as JSON, and where
+/// time went.
+type Report = (u64, String, usize, Vec<(String, &'static str, String)>, Option<String>, Seconds);
 
 /// Writes one shard; see `datago.write_shard`.
 #[pyfunction]
@@ -149,8 +158,8 @@ pub fn write_shard(
     };
     let limits = Limits { max_bytes, max_pixels };
     let job = Job { target: &path, format, treatment, payload_names, limits, threads };
-    let Written { bytes, digest, samples, failures, entry } =
+    let Written { bytes, digest, samples, failures, entry, spent } =
         py.detach(|| shard::write(&job, &records, check_signals))?;
     let failures = failures.into_iter().map(|(id, f)| (id, f.reason.code(), f.detail)).collect();
-    Ok((bytes, digest, samples, failures, entry.map(|value| value.to_string())))
+    Ok((bytes, digest, samples, failures, entry.map(|value| value.to_string()), seconds(&spent)))
 }

@@ -7,6 +7,7 @@ use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::reason::{Failure, Reason, Verdict};
+use crate::stage::{Stage, timed};
 
 thread_local! { static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new()); }
 
@@ -63,10 +64,10 @@ pub fn resample_into(
         out.copy_from_slice(view.pixels);
         return Ok(());
     }
-    match view.channels {
+    timed(Stage::Resize, || match view.channels {
         1 => convolve::<U8>(view, crop, target, filter, out),
         _ => convolve::<U8x3>(view, crop, target, filter, out),
-    }
+    })
 }
 
 /// Typed, because the untyped call would compile every kind of pixel into this crate.

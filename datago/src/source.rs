@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 
 use crate::reason::{Failure, Reason, Verdict};
 use crate::s3::Remote;
+use crate::stage::{Stage, timed};
 
 /// A local file, bytes that Python owns (shared, not copied), or an object on S3, which `s3::Ahead` fetches.
 pub enum Source {
@@ -67,6 +68,10 @@ impl<'py> FromPyObject<'_, 'py> for Source {
 impl Source {
     /// Reads everything, or says why not. At most `max_bytes` are ever held.
     pub fn load(&self, max_bytes: u64) -> Verdict<Loaded<'_>> {
+        timed(Stage::Read, || self.read(max_bytes))
+    }
+
+    fn read(&self, max_bytes: u64) -> Verdict<Loaded<'_>> {
         match self {
             Source::Bytes(data) => {
                 check_size(data.len() as u64, max_bytes)?;

@@ -134,6 +134,8 @@ def _export_lines(report: ExportReport, place: str) -> Iterator[Line]:
     )
     yield f"  {report.written:,} written, {report.reused:,} taken from the parent version, {report.found:,} found finished"
     yield f"  {counted(report.buckets)}"
+    if report.stages.bottleneck is not None:
+        yield f"  bottleneck: {report.stages.bottleneck} (time: {report.stages})"
     yield f"  {place}"
 
 

@@ -197,7 +197,7 @@ print(json.dumps([s["__key__"] for s in webdataset.WebDataset(urls, shardshuffle
 import json, sys
 from streaming import StreamingDataset
 data = StreamingDataset(remote=f"s3://{sys.argv[1]}/set", local=sys.argv[3], batch_size=1, shuffle=False,
-                        validate_hash="sha256")
+                        validate_hash="xxh128")
 print(json.dumps([data[i]["id"] for i in range(len(data))]))
 """,
 }

@@ -9,6 +9,7 @@ mod webp;
 
 use crate::picture::Picture;
 use crate::reason::{Failure, Reason, Verdict};
+use crate::stage::{Stage, timed};
 
 /// Caps applied before anything is allocated.
 #[derive(Clone, Copy, Debug)]
@@ -159,14 +160,14 @@ pub fn check(header: &Header, limits: Limits) -> Verdict<()> {
 /// caller needs: a JPEG may then come back smaller than its header says, never smaller than the target.
 pub fn decode(data: &[u8], header: &Header, limits: Limits, target: Option<(u32, u32)>) -> Verdict<Picture> {
     check(header, limits)?;
-    match header.format {
+    timed(Stage::Decode, || match header.format {
         Format::Jpeg => jpeg::decode(data, header, target),
         Format::Png => png::decode(data, header),
         Format::Webp => webp::decode(data, header, limits),
         Format::Gif => gif::decode(data, header, limits),
         Format::Bmp => bmp::decode(data, header),
         Format::Tiff => tiff::decode(data, header, limits),
-    }
+    })
 }
 
 /// `bytes` big-endian at `at`, or `None` past the end.

@@ -10,7 +10,7 @@ use super::output::Output;
 use super::{Writer, canonical};
 use crate::encode::Encoding;
 use crate::error::{Error, Result};
-use crate::sample::{Sample, Treatment};
+use crate::sample::{Binary, Sample, Treatment};
 
 struct Column {
     name: String,
@@ -18,17 +18,53 @@ struct Column {
     size: Option<usize>,
 }
 
+/// The most bytes of samples that are held in memory.
+const HELD: u64 = 128 << 20;
+
+/// The samples, kept aside until their number is known: in memory, and in a file once they are many.
+struct Body {
+    held: Vec<Vec<u8>>,
+    bytes: u64,
+    file: Option<Output>,
+}
+
+impl Body {
+    fn add(&mut self, piece: Vec<u8>) {
+        self.bytes += piece.len() as u64;
+        self.held.push(piece);
+    }
+
+    /// Makes room once too much is held.
+    fn settle(&mut self, output: &Output) -> Result<()> {
+        if self.bytes < HELD {
+            return Ok(());
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(output.scratch()?),
+        };
+        self.bytes = 0;
+        self.held.drain(..).try_for_each(|piece| file.put(&piece))
+    }
+
+    fn pour_into(self, output: &mut Output) -> Result<()> {
+        if let Some(file) = self.file {
+            file.pour_into(output)?;
+        }
+        self.held.iter().try_for_each(|piece| output.put(piece))
+    }
+}
+
 pub struct Mds {
     output: Output,
-    /// The samples, kept aside until their number is known.
-    body: Output,
+    body: Body,
     sizes: Vec<u64>,
     columns: Vec<Column>,
 }
 
 impl Mds {
     pub fn new(mut output: Output, treatment: Treatment, payloads: Vec<String>) -> Result<Self> {
-        output.hash_sha256();
+        output.hash_xxh128();
         // The reader turns `jpeg` and `png` columns into pictures; what it has no word for stays bytes.
         let image = match treatment {
             Treatment::Fitted { encoding: Encoding::Jpeg, .. } => "jpeg",
@@ -46,7 +82,7 @@ impl Mds {
         let mut columns: Vec<Column> = fixed.into_iter().map(column).collect();
         columns.extend(payloads.into_iter().map(|name| Column { name, encoding: "bytes", size: None }));
         columns.sort_by(|a, b| a.name.cmp(&b.name));
-        let body = output.scratch()?;
+        let body = Body { held: Vec::new(), bytes: 0, file: None };
         Ok(Mds { output, body, sizes: Vec::new(), columns })
     }
 
@@ -60,7 +96,7 @@ impl Mds {
             "column_sizes": sizes,
             "compression": null,
             "format": "mds",
-            "hashes": ["sha256"],
+            "hashes": ["xxh128"],
             "size_limit": null,
             "version": 2,
         });
@@ -69,33 +105,37 @@ impl Mds {
 }
 
 impl Writer for Mds {
-    fn add(&mut self, sample: &Sample) -> Result<()> {
+    fn add(&mut self, mut sample: Sample) -> Result<()> {
         let attributes = canonical(&sample.attributes)?;
         let width = i64::from(sample.width).to_le_bytes();
         let height = i64::from(sample.height).to_le_bytes();
-        let values: Vec<&[u8]> = self
-            .columns
-            .iter()
-            .map(|column| match column.name.as_str() {
-                "id" => sample.id.as_bytes(),
-                "image" => &sample.image,
-                "width" => &width,
-                "height" => &height,
-                "attributes" => &attributes,
-                name => sample.payloads.iter().find(|p| p.name == name).map_or(&[][..], |p| &p.data),
-            })
-            .collect();
-        let before = self.body.bytes();
+        let mut values = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let payload = |p: &Binary| p.name == column.name;
+            values.push(match column.name.as_str() {
+                "id" => sample.id.as_bytes().to_vec(),
+                "image" => std::mem::take(&mut sample.image),
+                "width" => width.to_vec(),
+                "height" => height.to_vec(),
+                "attributes" => attributes.clone(),
+                _ => sample
+                    .payloads
+                    .iter_mut()
+                    .find(|p| payload(p))
+                    .map(|p| std::mem::take(&mut p.data))
+                    .unwrap_or_default(),
+            });
+        }
+        let mut sizes = Vec::with_capacity(4 * values.len());
         for (column, value) in self.columns.iter().zip(&values) {
             if column.size.is_none() {
-                self.body.put(&offset(value.len() as u64)?.to_le_bytes())?;
+                sizes.extend(offset(value.len() as u64)?.to_le_bytes());
             }
         }
-        for value in values {
-            self.body.put(value)?;
-        }
-        self.sizes.push(self.body.bytes() - before);
-        Ok(())
+        self.sizes.push(sizes.len() as u64 + values.iter().map(|v| v.len() as u64).sum::<u64>());
+        self.body.add(sizes);
+        values.into_iter().for_each(|value| self.body.add(value));
+        self.body.settle(&self.output)
     }
 
     fn finish(self: Box<Self>) -> Result<(Output, Option<Value>)> {
@@ -113,7 +153,7 @@ impl Writer for Mds {
         body.pour_into(&mut output)?;
         entry.insert("samples".into(), sizes.len().into());
         entry.insert("zip_data".into(), Value::Null);
-        let hashes = json!({"sha256": output.sha256()});
+        let hashes = json!({"xxh128": output.xxh128()});
         let raw = json!({"basename": output.name(), "bytes": output.bytes(), "hashes": hashes});
         entry.insert("raw_data".into(), raw);
         Ok((output, Some(Value::Object(entry))))

@@ -18,6 +18,7 @@ use crate::reason::{Failure, caught};
 use crate::s3::Ahead;
 use crate::sample::{self, Record, Sample, Treatment};
 use crate::source::Source;
+use crate::stage::{self, Spent, Stage, timed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardFormat {
@@ -45,11 +46,12 @@ pub struct Written {
     pub failures: Vec<(String, Failure)>,
     /// For MDS, the shard's entry of `index.json`.
     pub entry: Option<Value>,
+    pub spent: Spent,
 }
 
 /// Receives samples in order and ends with the file complete but not yet published.
 trait Writer {
-    fn add(&mut self, sample: &Sample) -> Result<()>;
+    fn add(&mut self, sample: Sample) -> Result<()>;
     fn finish(self: Box<Self>) -> Result<(Output, Option<Value>)>;
 }
 
@@ -77,7 +79,7 @@ pub fn write(job: &Job<'_>, records: &[Record], mut tick: impl FnMut() -> Result
     let receive = |index: usize, verdict| match verdict {
         Ok(sample) => {
             samples += 1;
-            writer.add(&sample)
+            timed(Stage::Write, || writer.add(sample))
         }
         Err(Failure { reason, detail }) if reason.retryable() => {
             Err(Error::Storage(format!("sample {}: {detail}", records[index].sample_id)))
@@ -88,10 +90,15 @@ pub fn write(job: &Job<'_>, records: &[Record], mut tick: impl FnMut() -> Result
         }
     };
     let ahead = Ahead::start(records.iter().flat_map(Record::sources), job.limits.max_bytes)?;
-    pool::ordered(records.len(), threads, threads * 2, work, receive, &mut tick, || ahead.stop())?;
-    let (output, entry) = writer.finish()?;
-    let (bytes, digest) = output.publish(job.target, &mut tick)?;
-    Ok(Written { bytes, digest, samples, failures, entry })
+    let mut spent =
+        pool::ordered(records.len(), threads, threads * 2, work, receive, &mut tick, || ahead.stop())?;
+    let (bytes, digest, entry) = timed(Stage::Write, || {
+        let (output, entry) = writer.finish()?;
+        let (bytes, digest) = output.publish(job.target, &mut tick)?;
+        Ok::<_, Error>((bytes, digest, entry))
+    })?;
+    spent += stage::take();
+    Ok(Written { bytes, digest, samples, failures, entry, spent })
 }
 
 /// The payload columns: those asked for and those found, sorted.

@@ -1,17 +1,24 @@
 //! A file or an object that appears under its name complete, or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use pyo3::prelude::*;
-use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
 use crate::s3::{self, Remote};
 
-const BUFFER: usize = 1 << 20;
+/// Small pieces are gathered up to this size.
+const BUFFER: usize = 256 << 10;
+/// What is as large as this goes to the file without being copied.
+const STRAIGHT: usize = 32 << 10;
+/// How much is written before the disk is asked to begin.
+const PUSH: u64 = 32 << 20;
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Where a shard is to appear.
@@ -43,9 +50,12 @@ pub struct Output {
     file: File,
     buffer: Vec<u8>,
     bytes: u64,
-    digest: blake3::Hasher,
+    /// `None` for what is only kept aside.
+    digest: Option<blake3::Hasher>,
     /// Only where a format's index asks for it.
-    sha256: Option<Sha256>,
+    xxh128: Option<Box<Xxh3>>,
+    /// Only where the file itself is to last.
+    pusher: Option<Pusher>,
 }
 
 impl Output {
@@ -58,7 +68,9 @@ impl Output {
                     .ok_or_else(|| Error::Config(format!("{} is no path of a file", path.display())))?;
                 let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
                 let (temporary, file) = create(&folder, name, File::options().write(true))?;
-                Ok(Self::of(name, path, folder, Some(temporary), file))
+                let mut output = Self::of(name, path, folder, Some(temporary), file);
+                output.pusher = Some(Pusher::default());
+                Ok(output)
             }
             Target::Remote(remote) => {
                 remote.location.path()?;
@@ -72,7 +84,9 @@ impl Output {
     /// A second file for the same destination, to be read back and thrown away.
     pub fn scratch(&self) -> Result<Self> {
         let file = nameless(&self.folder, &self.name)?;
-        Ok(Self::of(&self.name, &self.shown, self.folder.clone(), None, file))
+        let mut scratch = Self::of(&self.name, &self.shown, self.folder.clone(), None, file);
+        scratch.digest = None;
+        Ok(scratch)
     }
 
     fn of(name: &str, shown: &Path, folder: PathBuf, temporary: Option<PathBuf>, file: File) -> Self {
@@ -84,18 +98,19 @@ impl Output {
             file,
             buffer: Vec::with_capacity(BUFFER),
             bytes: 0,
-            digest: blake3::Hasher::new(),
-            sha256: None,
+            digest: Some(blake3::Hasher::new()),
+            xxh128: None,
+            pusher: None,
         }
     }
 
-    pub fn hash_sha256(&mut self) {
-        self.sha256 = Some(Sha256::new());
+    pub fn hash_xxh128(&mut self) {
+        self.xxh128 = Some(Box::default());
     }
 
-    pub fn sha256(&self) -> Option<String> {
-        let hex = |byte: &u8| format!("{byte:02x}");
-        self.sha256.as_ref().map(|h| h.clone().finalize().iter().map(hex).collect())
+    /// In hex, of what was put since it was asked for.
+    pub fn xxh128(&self) -> Option<String> {
+        self.xxh128.as_ref().map(|hasher| format!("{:032x}", hasher.digest128()))
     }
 
     pub fn bytes(&self) -> u64 {
@@ -134,9 +149,12 @@ impl Output {
     /// Makes the shard durable, then visible. Returns its size and BLAKE3 digest.
     pub fn publish(mut self, target: &Target, tick: &mut dyn FnMut() -> Result<()>) -> Result<(u64, String)> {
         self.flush().map_err(|e| self.failed(&e))?;
+        let pusher = self.pusher.take();
         match target {
             Target::Path(path) => {
                 let publish = || -> io::Result<()> {
+                    // A failure is told to the first who syncs, and to nobody after.
+                    pusher.map_or(Ok(()), Pusher::end)?;
                     self.file.sync_all()?;
                     if let Some(temporary) = &self.temporary {
                         fs::rename(temporary, path)?;
@@ -149,32 +167,85 @@ impl Output {
             }
             Target::Remote(remote) => s3::upload(remote, &mut self.file, self.bytes, tick)?,
         }
-        Ok((self.bytes, self.digest.finalize().to_hex().to_string()))
+        let digest = self.digest.take().unwrap_or_default().finalize();
+        Ok((self.bytes, digest.to_hex().to_string()))
     }
 }
 
 impl Write for Output {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.digest.update(data);
-        if let Some(hasher) = &mut self.sha256 {
+        if let Some(hasher) = &mut self.digest {
             hasher.update(data);
         }
-        self.bytes += data.len() as u64;
-        if self.buffer.len() + data.len() > BUFFER {
-            self.flush()?;
+        if let Some(hasher) = &mut self.xxh128 {
+            hasher.update(data);
         }
-        if data.len() >= BUFFER {
-            self.file.write_all(data)?;
+        if data.len() >= STRAIGHT {
+            self.send(data)?;
         } else {
+            if self.buffer.len() + data.len() > BUFFER {
+                self.flush()?;
+            }
             self.buffer.extend_from_slice(data);
+        }
+        let before = self.bytes;
+        self.bytes += data.len() as u64;
+        if let Some(pusher) = &mut self.pusher
+            && before / PUSH != self.bytes / PUSH
+        {
+            pusher.push(&self.file)?;
         }
         Ok(data.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let result = self.file.write_all(&self.buffer);
+        self.send(&[])
+    }
+}
+
+impl Output {
+    /// What is gathered and then `data`, to the file.
+    fn send(&mut self, data: &[u8]) -> io::Result<()> {
+        let mut parts = [IoSlice::new(&self.buffer), IoSlice::new(data)];
+        let mut rest = &mut parts[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match self.file.write_vectored(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => IoSlice::advance_slices(&mut rest, n),
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+                Err(cause) => return Err(cause),
+            }
+        }
         self.buffer.clear();
-        result
+        Ok(())
+    }
+}
+
+/// Lets the disk write what is there while more is made, so that little is left to the last sync.
+#[derive(Default)]
+struct Pusher(Option<(SyncSender<()>, JoinHandle<io::Result<()>>)>);
+
+impl Pusher {
+    /// Begins, unless it is under way.
+    fn push(&mut self, file: &File) -> io::Result<()> {
+        if self.0.is_none() {
+            let (file, (ask, asked)) = (file.try_clone()?, sync_channel(1));
+            let sync = move || asked.iter().try_for_each(|()| file.sync_data());
+            self.0 = Some((ask, std::thread::Builder::new().spawn(sync)?));
+        }
+        if let Some((ask, _)) = &self.0 {
+            // Full: it will be done soon. Closed: `end` tells why.
+            let _ = ask.try_send(());
+        }
+        Ok(())
+    }
+
+    /// Waits for what is under way, and tells how it went.
+    fn end(self) -> io::Result<()> {
+        let Some((ask, thread)) = self.0 else { return Ok(()) };
+        drop(ask);
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("syncing panicked")))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::sample::Sample;
 
 const GROUP_ROWS: usize = 64;
 const GROUP_BYTES: usize = 32 << 20;
-const PAGE_BYTES: usize = 1 << 20;
+const PAGE_BYTES: usize = 256 << 10;
 
 struct Row {
     id: ByteArray,
@@ -72,9 +72,10 @@ impl Parquet {
 }
 
 impl Writer for Parquet {
-    fn add(&mut self, sample: &Sample) -> Result<()> {
+    fn add(&mut self, mut sample: Sample) -> Result<()> {
         let mut payloads = vec![None; self.payloads.len()];
-        for payload in &sample.payloads {
+        self.held += sample.image.len() + sample.payloads.iter().map(|p| p.data.len()).sum::<usize>();
+        for payload in &mut sample.payloads {
             let Some(at) = self.payloads.iter().position(|name| *name == payload.name) else { continue };
             let known = self.extensions[at].get_or_insert_with(|| payload.extension.clone());
             if *known != payload.extension {
@@ -83,12 +84,11 @@ impl Writer for Parquet {
                     sample.id, payload.name, payload.extension, known
                 )));
             }
-            payloads[at] = Some(ByteArray::from(payload.data.clone()));
+            payloads[at] = Some(ByteArray::from(std::mem::take(&mut payload.data)));
         }
-        self.held += sample.image.len() + sample.payloads.iter().map(|p| p.data.len()).sum::<usize>();
         self.rows.push(Row {
             id: sample.id.as_str().into(),
-            image: sample.image.clone().into(),
+            image: sample.image.into(),
             format: sample.format.into(),
             width: sample.width.cast_signed(),
             height: sample.height.cast_signed(),

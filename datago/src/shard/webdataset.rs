@@ -35,14 +35,18 @@ impl Tar {
 }
 
 impl Writer for Tar {
-    fn add(&mut self, sample: &Sample) -> Result<()> {
+    fn add(&mut self, sample: Sample) -> Result<()> {
         let id = &sample.id;
-        let mut attributes = sample.attributes.clone();
+        let caption = match sample.attributes.get("caption") {
+            Some(Value::String(caption)) => Some(caption.clone()),
+            _ => None,
+        };
+        let mut attributes = sample.attributes;
         attributes.insert("width".into(), sample.width.into());
         attributes.insert("height".into(), sample.height.into());
         self.member(&format!("{id}.{}", sample.extension), &sample.image)?;
         self.member(&format!("{id}.json"), &canonical(&attributes)?)?;
-        if let Some(Value::String(caption)) = sample.attributes.get("caption") {
+        if let Some(caption) = caption {
             self.member(&format!("{id}.txt"), caption.as_bytes())?;
         }
         for payload in &sample.payloads {
