@@ -191,14 +191,14 @@ class Exporter:
     ) -> tuple[ExportReport, list[ShardRecord]]:
         """Write the shards that are missing, each with its record; the records of all, in order of name."""
         prefix = export_prefix(snapshot, recipe, split)
-        rows = {row["sample_id"]: row for row in table.to_pylist()}
+        where = {i: n for n, i in enumerate(table["sample_id"].to_pylist())}
         layout = planned(table, recipe, gone)
         plans, payloads, inputs = layout.plans, layout.payloads, layout.inputs
         settled = self._store.get_with_etag(f"{prefix}/index.json")
         again = settled is None or left_out(settled[0]) != sorted(gone)
         found = {p.name: r for p in plans if (r := self._record(prefix, p.name, again=again)) is not None}
         older = self._parent_records(snapshot, recipe, split)
-        progress.start(len(rows) - len(gone), "samples")
+        progress.start(len(where) - len(gone), "samples")
         progress.advance(sum(r.samples for r in found.values()))
 
         def make(plan: datago.ShardPlan) -> tuple[ShardRecord, datago.Stages | None]:
@@ -206,7 +206,8 @@ class Exporter:
             if old is not None and self._take_over(old, prefix, plan.name):
                 record, stages = old[1], None
             else:
-                records = [self._input(rows[i]) for i in plan.sample_ids]
+                rows = table.take([where[i] for i in plan.sample_ids]).to_pylist()
+                records = [self._input(row) for row in rows]
                 writing = _Writing(recipe, payloads, threads=0 if workers == 1 else 1)
                 record, stages = self._write(prefix, plan, records, writing, inputs[plan.name])
             self._store.put_if_absent(record_key(prefix, plan.name), canonical_json(asdict(record)))

@@ -122,22 +122,6 @@ def test_parquet_row_groups_stay_small_enough_for_random_access(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("size", ["bucket", "bytes"])
-def test_the_bytes_do_not_depend_on_the_threads(
-    form: Any, size: Any, records: dict[str, Record], tmp_path: Path
-) -> None:
-    recipe = Recipe(format=form, size=size, side=128, samples_per_shard=3)
-    digests = [
-        [
-            (r.name, r.digest, r.format_meta)
-            for _, r, _ in exported(tmp_path / str(n), records, recipe, threads=n)
-        ]
-        for n in (1, 4)
-    ]
-    assert digests[0] == digests[1]
-
-
-@pytest.mark.parametrize("form", FORMATS)
 def test_a_sample_that_can_not_be_used_is_left_out_and_reported(form: Any, tmp_path: Path) -> None:
     good = png(Image.new("RGB", (30, 30), "red"))
     recipe = Recipe(format=form, size="fixed", side=16)

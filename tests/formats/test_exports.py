@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -107,19 +106,6 @@ def test_the_official_reader_gives_back_every_sample_of_the_snapshot(
             width, height = Image.open(io.BytesIO(data)).size
             assert (width % 16, height % 16) == (0, 0)
             assert 0.5 < width / height < 2.0
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_one_worker_and_four_write_the_same_bytes(project: Refinery, snapshot: Snapshot, kind: str) -> None:
-    recipe = parse_recipe(
-        {"format": kind, "size": "bucket", "side": 128, "patch": 16, "samples_per_shard": 4}
-    )
-    prefix = project.exporter.export(snapshot, recipe, workers=1).prefix
-    alone = shards(project, prefix)
-    shutil.rmtree(project.store.root / prefix)
-    project.exporter.export(snapshot, recipe, workers=4)
-    assert shards(project, prefix) == alone
-    assert "index.json" in alone
 
 
 def test_a_killed_export_is_finished_without_writing_a_shard_twice(

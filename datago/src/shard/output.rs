@@ -66,7 +66,9 @@ impl Output {
                     .file_name()
                     .and_then(|n| n.to_str())
                     .ok_or_else(|| Error::Config(format!("{} is no path of a file", path.display())))?;
-                let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+                let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let folder = parent.unwrap_or(Path::new(".")).to_path_buf();
+                sweep(&folder, name);
                 let (temporary, file) = create(&folder, name, File::options().write(true))?;
                 let mut output = Self::of(name, path, folder, Some(temporary), file);
                 output.pusher = Some(Pusher::default());
@@ -159,9 +161,7 @@ impl Output {
                     if let Some(temporary) = &self.temporary {
                         fs::rename(temporary, path)?;
                     }
-                    let folder =
-                        if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
-                    File::open(folder)?.sync_all()
+                    File::open(&self.folder)?.sync_all()
                 };
                 publish().map_err(|e| Error::storage("publish", path, &e))?;
             }
@@ -258,12 +258,42 @@ impl Drop for Output {
     }
 }
 
-/// A new file in `folder` under a name of its own.
+/// A new file in `folder` under a name of its own, locked for as long as this process has it.
 fn create(folder: &Path, name: &str, options: &mut fs::OpenOptions) -> Result<(PathBuf, File)> {
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let path = folder.join(format!(".{name}.{}-{count}.tmp", std::process::id()));
-    let file = options.create_new(true).open(&path).map_err(|e| Error::storage("create", &path, &e))?;
-    Ok((path, file))
+    loop {
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!(".{name}.{}-{count}.tmp", std::process::id()));
+        let file = options.create_new(true).open(&path).map_err(|e| Error::storage("create", &path, &e))?;
+        match file.lock() {
+            Err(cause) if cause.kind() != ErrorKind::Unsupported => {
+                return Err(Error::storage("lock", &path, &cause));
+            }
+            // Swept by another before it was locked.
+            _ if !path.exists() => {}
+            _ => return Ok((path, file)),
+        }
+    }
+}
+
+/// Removes what writers of this very file left in `folder` when their process was killed.
+fn sweep(folder: &Path, name: &str) {
+    let ours = |file: &std::ffi::OsStr| {
+        let file = file.to_str()?.strip_prefix('.')?.strip_prefix(name)?;
+        file.strip_prefix('.')?
+            .strip_suffix(".tmp")?
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b == b'-')
+            .then_some(())
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Some(file) = ours(&entry.file_name()).and_then(|()| File::open(entry.path()).ok()) else {
+            continue;
+        };
+        // Held until it is removed: who has just created it locks it next, and sees that it is gone.
+        if file.try_lock().is_ok() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A new file in `folder` that only this handle knows: whatever ends the process, nothing is left of it.
