@@ -10,6 +10,7 @@ except ImportError as cause:
     ) from cause
 
 from datago.aspect import assign, buckets
+from datago.decoding import Decoded, Headers, decode, probe
 from datago.errors import ConfigError, DatagoError, InputError, StorageError
 from datago.inspection import Inspection, inspect
 from datago.planning import ShardPlan, plan
@@ -22,6 +23,8 @@ __all__ = [
     "S3",
     "ConfigError",
     "DatagoError",
+    "Decoded",
+    "Headers",
     "InputError",
     "Inspection",
     "Payload",
@@ -34,7 +37,9 @@ __all__ = [
     "StorageError",
     "assign",
     "buckets",
+    "decode",
     "inspect",
     "plan",
+    "probe",
     "write_shard",
 ]

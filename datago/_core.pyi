@@ -23,6 +23,17 @@ def inspect(
 ) -> tuple[
     dict[str, list[Any] | npt.NDArray[Any]], npt.NDArray[np.uint8] | None, list[tuple[str, float]]
 ]: ...
+def probe(
+    inputs: Sequence[str | PathLike[str] | bytes | S3Object], *, max_bytes: int, threads: int
+) -> dict[str, Any]: ...
+def decode(
+    inputs: Sequence[str | PathLike[str] | bytes | S3Object],
+    *,
+    size: tuple[int, int] | None,
+    max_bytes: int,
+    max_pixels: int,
+    threads: int,
+) -> tuple[Any, dict[str, Any]]: ...
 def write_shard(
     path: PathLike[str] | S3Object,
     bucket: tuple[int, int] | None,

@@ -83,10 +83,7 @@ def inspect(
     _positive("thumbnail_side", thumbnail_side, 4096)
     if tensor_side is not None:
         _positive("tensor_side", tensor_side, 4096)
-    _positive("max_bytes", max_bytes, 2**62)
-    _positive("max_pixels", max_pixels, 2**40)
-    if not 0 <= threads <= 1024:
-        raise ConfigError(f"threads must be between 0 (every core) and 1024, not {threads}")
+    check_caps(max_bytes, max_pixels, threads)
     start = time.perf_counter()
     columns, tensors, seconds = _core.inspect(
         list(inputs),
@@ -99,6 +96,14 @@ def inspect(
     )
     wall = time.perf_counter() - start
     return Inspection(columns, tensors, Stages(**dict(seconds), wall=wall))
+
+
+def check_caps(max_bytes: int, max_pixels: int, threads: int) -> None:
+    """Raises `ConfigError` if one of them is out of range."""
+    _positive("max_bytes", max_bytes, 2**62)
+    _positive("max_pixels", max_pixels, 2**40)
+    if not 0 <= threads <= 1024:
+        raise ConfigError(f"threads must be between 0 (every core) and 1024, not {threads}")
 
 
 def _positive(name: str, value: int, most: int) -> None:

@@ -14,13 +14,14 @@ from datago.errors import ConfigError
 
 FORMAT_VERSION = 1
 """Version of the recipe's own fields and of how samples are planned into shards."""
-ENCODER_VERSION = 1
+ENCODER_VERSION = 2
 """Raised whenever the same samples and recipe would give other shard bytes than before."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "format": ("webdataset", "mds", "parquet"),
     "size": ("bucket", "fixed", "bytes"),
-    "encode": ("jpeg", "png", "webp"),
+    "encode": ("jpeg", "png", "webp", "raw"),
+    "subsampling": ("4:4:4", "4:2:0"),
 }
 _RANGES: dict[str, tuple[int, int]] = {
     "side": (8, 8192),
@@ -40,7 +41,11 @@ class Recipe:
       pixels; `fixed` to exactly `side` x `side`; `bytes` keeps the source's bytes untouched.
     - `patch`: both sides of every bucket are multiples of it.
     - `min_aspect`, `max_aspect`: width / height of every bucket lies strictly between them.
-    - `encode`, `quality` (1..100, not used for png): of resized pictures. JPEG keeps full colour resolution (4:4:4).
+    - `encode`: of resized pictures. `raw` stores the pixels: an array of uint8 and of shape (height, width, 3), as a `.npy`
+      file, in MDS as `ndarray:uint8`.
+    - `quality` (1..100): of JPEG and WebP.
+    - `subsampling`: of JPEG. `4:2:0` halves colour in both directions, if both sides of the picture are even: files are
+      smaller, and JPEGs are resized faster, because most have it already. With another `encode` it is refused.
     - `samples_per_shard`: the most samples in a shard; on average shards are about 70 % full.
     - `seed`: another seed, another shuffle and another distribution over shards.
 
@@ -53,8 +58,9 @@ class Recipe:
     patch: int = 16
     min_aspect: float = 0.5
     max_aspect: float = 2.0
-    encode: Literal["jpeg", "png", "webp"] = "jpeg"
+    encode: Literal["jpeg", "png", "webp", "raw"] = "jpeg"
     quality: int = 92
+    subsampling: Literal["4:4:4", "4:2:0"] = "4:4:4"
     samples_per_shard: int = 1024
     seed: int = 0
 
@@ -72,6 +78,10 @@ class Recipe:
                 raise ConfigError(
                     f"recipe: {name} must be a whole number from {least} to {most}, not {value!r}"
                 )
+        if self.subsampling != "4:4:4" and self.encode != "jpeg":
+            raise ConfigError(
+                f"recipe: subsampling {self.subsampling!r} is for encode='jpeg', not for {self.encode!r}"
+            )
         for name in ("min_aspect", "max_aspect"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 100:
@@ -107,11 +117,21 @@ class Recipe:
     @property
     def digest(self) -> str:
         """BLAKE3 (hex) of the canonical JSON of all fields and of the versions of our code that makes shards."""
-        versions = {"recipe_format": FORMAT_VERSION, "encoder": ENCODER_VERSION}
-        text = json.dumps(
-            {**self.to_dict(), **versions}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
-        return blake3(text.encode()).hexdigest()
+        return _digest(self.to_dict(), ENCODER_VERSION)
+
+
+def encoder_of(values: Mapping[str, Any], digest: str) -> int | None:
+    """The version of our encoder under which a recipe of exactly these values had this digest; `None` if there was none.
+
+    `values` are as they were recorded then: a field that is newer than they is not among them.
+    """
+    return next((v for v in range(1, ENCODER_VERSION + 1) if _digest(values, v) == digest), None)
+
+
+def _digest(values: Mapping[str, Any], encoder: int) -> str:
+    versions = {"recipe_format": FORMAT_VERSION, "encoder": encoder}
+    text = json.dumps({**values, **versions}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return blake3(text.encode()).hexdigest()
 
 
 def _hint(value: object, choices: tuple[str, ...] | list[str]) -> str:

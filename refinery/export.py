@@ -89,18 +89,22 @@ class Layout:
     inputs: dict[str, str]
 
 
-def planned(rows: pa.Table, recipe: datago.Recipe, taken_down: Collection[str] = ()) -> Layout:
+def planned(
+    rows: pa.Table, recipe: datago.Recipe, taken_down: Collection[str] = (), recipe_digest: str | None = None
+) -> Layout:
     """The layout of a snapshot's rows under a recipe. Writes nothing.
 
     Without samples that were taken down, which are in none of its shards; all other shards are what they would be with them.
+    `recipe_digest`: of an export of a former version of the encoder, which had another one.
     """
+    digest = recipe_digest or recipe.digest
     ids, all_payloads = rows["sample_id"].to_pylist(), rows["payloads"].to_pylist()
     digests = dict(zip(ids, row_digests(rows), strict=True))
     whole = datago.plan(ids, rows["width"].to_pylist(), rows["height"].to_pylist(), recipe)
     plans = [left for plan in whole if (left := _left(plan, set(taken_down))).sample_ids]
     payloads = sorted({p["name"] for text in all_payloads if text != "[]" for p in json.loads(text)})
     inputs = {
-        p.name: digest_json([recipe.digest, p.name, payloads, [digests[i].hex() for i in p.sample_ids]])
+        p.name: digest_json([digest, p.name, payloads, [digests[i].hex() for i in p.sample_ids]])
         for p in plans
     }
     return Layout(plans, payloads, inputs)

@@ -11,15 +11,16 @@ from typing import Any
 import pyarrow as pa
 
 import datago
+from datago.recipe import encoder_of
 from refinery.digests import canonical_json
 from refinery.errors import RefineryError
 from refinery.export import parse_recipe, planned
 from refinery.export_index import (
     ShardRecord,
     export_index,
-    export_prefix,
     index_entry,
     parse_index,
+    prefix_of,
     record_key,
     shard_findings,
 )
@@ -57,6 +58,7 @@ class ExportCheck:
         data = self._store.get(key)
         entries: dict[str, Any] = {}
         recipe: datago.Recipe | None = None
+        made: dict[str, Any] = {}
         taken_down: list[str] = []
         split: str | None = None
         try:
@@ -68,13 +70,16 @@ class ExportCheck:
             metas = raw["shards"] if raw["recipe"]["format"] == "mds" else [{} for _ in raw["files"]]
             entries = {f["name"]: f | {"meta": m} for f, m in zip(raw["files"], metas, strict=True)}
             recipe = parse_recipe(raw["recipe"])
-            if export_prefix(snapshot, recipe, split) != prefix:
+            made = {"recipe": raw["recipe"], "recipe_digest": raw["recipe_digest"]}
+            # of the version of the encoder that made it, which may be a former one
+            known = encoder_of(made["recipe"], made["recipe_digest"]) is not None
+            if not known or prefix_of(snapshot, recipe.format, made["recipe_digest"], split) != prefix:
                 recipe = None
                 yield f"Export index {key} is damaged: its recipe and split are not those of its folder."
         except _UNREADABLE as error:
             yield f"Export index {key} is damaged, it cannot be read: {error}"
         yield from self._of_taken_down(key, rows, set(taken_down))
-        inputs = self._inputs(rows, recipe, prefix, taken_down)
+        inputs = self._inputs(rows, recipe, made.get("recipe_digest"), prefix, taken_down)
         records: dict[str, ShardRecord] = {}
         whole = recipe is not None
         for name in sorted(inputs):
@@ -84,7 +89,7 @@ class ExportCheck:
                 yield finding
         if whole and recipe is not None:
             ordered = [records[name] for name in sorted(records)]
-            if canonical_json(export_index(snapshot, recipe, ordered, taken_down, split)) != data:
+            if canonical_json(export_index(snapshot, recipe, ordered, taken_down, split) | made) != data:
                 yield f"Export index {key} is damaged: it is not what its snapshot, recipe and records make of it."
         for name in sorted(inputs.keys() | records.keys()):
             told = (entries.get(name), index_entry(records.get(name)))
@@ -105,11 +110,16 @@ class ExportCheck:
             )
 
     def _inputs(
-        self, rows: pa.Table | None, recipe: datago.Recipe | None, prefix: str, taken_down: list[str]
+        self,
+        rows: pa.Table | None,
+        recipe: datago.Recipe | None,
+        recipe_digest: str | None,
+        prefix: str,
+        taken_down: list[str],
     ) -> dict[str, str | None]:
         """The shards there must be, with the digest of what each is a function of; None where that cannot be told."""
         if rows is not None and recipe is not None:
-            return dict(planned(rows, recipe, taken_down).inputs)
+            return dict(planned(rows, recipe, taken_down, recipe_digest).inputs)
         start = f"{prefix}/records/"
         return {i.key[len(start) : -len(".json")]: None for i in self._store.list(start)}
 

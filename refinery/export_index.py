@@ -34,8 +34,13 @@ class ShardRecord:
 
 
 def export_prefix(snapshot: Snapshot, recipe: datago.Recipe, split: str | None = None) -> str:
-    """The key prefix of an export of a snapshot or of one of its splits."""
-    folder = f"{recipe.format}-{recipe.digest[:16]}"
+    """The key prefix of an export of a snapshot or of one of its splits, as this version makes it."""
+    return prefix_of(snapshot, recipe.format, recipe.digest, split)
+
+
+def prefix_of(snapshot: Snapshot, form: str, recipe_digest: str, split: str | None = None) -> str:
+    """The key prefix of an export, whatever version of the encoder made it."""
+    folder = f"{form}-{recipe_digest[:16]}"
     return f"exports/{snapshot.ref}/{folder if split is None else f'{folder}-{split}'}"
 
 

@@ -16,6 +16,7 @@ use crate::reason::{Failure, Verdict, caught};
 use crate::resize::{View, cover, resample, resample_into, within};
 use crate::s3::Ahead;
 use crate::source::Source;
+use crate::spare;
 use crate::stage::{Spent, Stage, timed};
 use crate::stats::{self, Luma, Stats};
 
@@ -107,6 +108,7 @@ fn fill(row: &mut Row, source: &Source, options: &Options, tensor: &mut [u8]) ->
     let picture = decode::decode(&data, header, options.limits, None)?;
     let picture = orient::upright(picture, header.orientation);
     row.measured = Some(timed(Stage::Measure, || measure(&picture, options, tensor))?);
+    spare::give(picture.pixels);
     Ok(())
 }
 
@@ -121,10 +123,12 @@ fn measure(picture: &Picture, options: &Options, tensor: &mut [u8]) -> Verdict<M
         let crop = (options.fit == Fit::Crop).then(|| cover(width, height, (side, side)));
         resample_into(view, crop, (side, side), FilterType::CatmullRom, tensor)?;
     }
+    let stats = stats::stats(&luma);
+    spare::give(luma.values);
     Ok(Measured {
         pixel_digest: pixel_digest(picture),
         phash: phash::phash(&tiny),
-        stats: stats::stats(&luma),
+        stats,
         sharpness: stats::sharpness(&working),
         has_alpha: picture.has_alpha(),
         thumbnail: thumbnail(view, options.thumbnail_side)?,

@@ -1,24 +1,31 @@
 //! datago: decodes, inspects, resizes and shards pictures. The Python face is `datago/__init__.py`.
 
+mod convolve;
 mod decode;
 mod encode;
 mod error;
 mod exif;
+mod fit;
 mod inspect;
+mod lanczos;
 mod mask;
 mod orient;
 mod phash;
 mod picture;
 mod pool;
 mod python;
+mod python_raster;
+mod raster;
 mod reason;
 mod resize;
 mod s3;
 mod sample;
 mod shard;
 mod source;
+mod spare;
 mod stage;
 mod stats;
+mod ycc;
 
 use pyo3::prelude::*;
 
@@ -26,4 +33,6 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use crate::python::{inspect, write_shard};
+    #[pymodule_export]
+    use crate::python_raster::{decode, probe};
 }

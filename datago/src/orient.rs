@@ -18,17 +18,19 @@ pub fn upright(picture: Picture, orientation: u8) -> Picture {
         return picture;
     }
     let (width, height) = displayed(picture.width, picture.height, orientation);
-    let pixels = match picture.channels {
-        3 => turned::<3>(&picture, width as usize, height as usize, orientation),
-        _ => turned::<4>(&picture, width as usize, height as usize, orientation),
-    };
+    let mut pixels = vec![0; picture.pixels.len()];
+    let stored = (picture.width as usize, picture.height as usize);
+    match picture.channels {
+        3 => turn::<3>(&picture.pixels, stored, orientation, &mut pixels),
+        _ => turn::<4>(&picture.pixels, stored, orientation, &mut pixels),
+    }
     Picture { width, height, channels: picture.channels, pixels }
 }
 
-fn turned<const N: usize>(picture: &Picture, width: usize, height: usize, orientation: u8) -> Vec<u8> {
-    let (w, h) = (picture.width as usize, picture.height as usize);
-    let (from, _) = picture.pixels.as_chunks::<N>();
-    let mut out = vec![0u8; picture.pixels.len()];
+/// Turns pixels of `N` bytes, `w` by `h` of them, into `out`. Orientations but 2 to 8 are not for it.
+pub fn turn<const N: usize>(pixels: &[u8], (w, h): (usize, usize), orientation: u8, out: &mut [u8]) {
+    let (width, height) = if swaps_sides(orientation) { (h, w) } else { (w, h) };
+    let (from, _) = pixels.as_chunks::<N>();
     let (to, _) = out.as_chunks_mut::<N>();
     // Square blocks, so that a transposition stays within the cache.
     const BLOCK: usize = 64;
@@ -50,7 +52,6 @@ fn turned<const N: usize>(picture: &Picture, width: usize, height: usize, orient
             }
         }
     }
-    out
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use turbojpeg::Subsamp;
 
 use crate::decode::Limits;
 use crate::encode::Encoding;
 use crate::error::{Error, Result};
+use crate::fit::Encode;
 use crate::inspect::{self as inspecting, Fit, Measured, Options, Row};
 use crate::orient;
 use crate::sample::{Record, Treatment};
@@ -15,7 +17,7 @@ use crate::source::Source;
 use crate::stage::{Spent, Stage};
 
 /// Lets Ctrl-C through while the workers run.
-fn check_signals() -> Result<()> {
+pub fn check_signals() -> Result<()> {
     Python::attach(|py| py.check_signals()).map_err(Error::Python)
 }
 
@@ -47,7 +49,7 @@ pub fn inspect<'py>(
             return Err(Error::Config(format!("tensor_fit must be 'crop' or 'squash', not '{other}'")).into());
         }
     };
-    let limits = Limits { max_bytes, max_pixels };
+    let limits = Limits::new(max_bytes, max_pixels);
     let options = Options { thumbnail_side, tensor_side, fit, limits, threads };
     let (rows, tensors, spent) = py.detach(|| inspecting::inspect(&inputs, options, check_signals))?;
     let count = rows.len();
@@ -115,6 +117,7 @@ pub struct Recipe {
     size: String,
     encode: String,
     quality: u8,
+    subsampling: String,
 }
 
 /// Bytes, digest, samples, failures as (sample id, reason, detail), the MDS entry as JSON, and where
@@ -147,16 +150,25 @@ pub fn write_shard(
         "jpeg" => Encoding::Jpeg,
         "png" => Encoding::Png,
         "webp" => Encoding::Webp,
+        "raw" => Encoding::Raw,
         other => return Err(unknown("encoding", other).into()),
+    };
+    let subsampling = match recipe.subsampling.as_str() {
+        "4:4:4" => Subsamp::None,
+        "4:2:0" => Subsamp::Sub2x2,
+        other => return Err(unknown("subsampling", other).into()),
     };
     let treatment = match (recipe.size.as_str(), bucket) {
         ("bytes", None) => Treatment::Bytes,
-        ("bucket" | "fixed", Some(target)) => Treatment::Fitted { target, encoding, quality: recipe.quality },
+        ("bucket" | "fixed", Some(target)) => {
+            let encode = Encode { encoding, quality: recipe.quality, subsampling };
+            Treatment::Fitted { target, encode }
+        }
         (size, _) => {
             return Err(Error::Config(format!("a shard of size {size:?} needs another bucket")).into());
         }
     };
-    let limits = Limits { max_bytes, max_pixels };
+    let limits = Limits::new(max_bytes, max_pixels);
     let job = Job { target: &path, format, treatment, payload_names, limits, threads };
     let Written { bytes, digest, samples, failures, entry, spent } =
         py.detach(|| shard::write(&job, &records, check_signals))?;

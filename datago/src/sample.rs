@@ -2,18 +2,15 @@
 
 use std::sync::Mutex;
 
-use fast_image_resize::FilterType;
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::decode::{self, Limits};
-use crate::encode::{self, Encoding};
 use crate::error::{Error, Result};
+use crate::fit::{self, Encode};
 use crate::mask;
-use crate::orient::{displayed, swaps_sides, upright};
-use crate::picture::Picture;
+use crate::orient::displayed;
 use crate::reason::Verdict;
-use crate::resize::{View, cover, resample};
 use crate::source::Source;
 
 /// What becomes of the picture.
@@ -22,7 +19,7 @@ pub enum Treatment {
     /// The source's bytes, untouched.
     Bytes,
     /// Upright, over white, cut and resized to exactly `target`, encoded anew.
-    Fitted { target: (u32, u32), encoding: Encoding, quality: u8 },
+    Fitted { target: (u32, u32), encode: Encode },
 }
 
 /// A binary beside the picture, as handed over by Python.
@@ -123,17 +120,9 @@ pub fn prepare(
     let shown = displayed(header.width, header.height, header.orientation);
     let (image, extension, format, size) = match treatment {
         Treatment::Bytes => (data.into_vec(), record.extension.clone(), format.name(), shown),
-        Treatment::Fitted { target, encoding, quality } => {
-            let stored = if swaps_sides(header.orientation) { (target.1, target.0) } else { target };
-            let crop = cover(header.width, header.height, stored);
-            // What the whole picture measures when its crop measures the target.
-            let whole =
-                |side: u32, part: f64, all: u32| (f64::from(side) * f64::from(all) / part).ceil() as u32;
-            let needed =
-                (whole(stored.0, crop.width, header.width), whole(stored.1, crop.height, header.height));
-            let picture = decode::decode(&data, &header, limits, Some(needed))?;
-            let pixels = fitted(&picture, stored, header.orientation)?;
-            let image = encode::encode(&pixels, target.0, target.1, encoding, quality)?;
+        Treatment::Fitted { target, encode } => {
+            let image = fit::encoded(&data, &header, target, limits, encode)?;
+            let encoding = encode.encoding;
             (image, encoding.extension().to_owned(), encoding.name(), target)
         }
     };
@@ -160,14 +149,4 @@ pub fn prepare(
         attributes,
         payloads,
     })
-}
-
-/// Cut and resized in stored orientation, then turned: the turn then costs as little as the target is small.
-fn fitted(picture: &Picture, stored: (u32, u32), orientation: u8) -> Verdict<Vec<u8>> {
-    let flat = picture.flattened();
-    let view = View { pixels: &flat, width: picture.width, height: picture.height, channels: 3 };
-    let crop = cover(picture.width, picture.height, stored);
-    let pixels = resample(view, Some(crop), stored, FilterType::Lanczos3)?;
-    let small = Picture { width: stored.0, height: stored.1, channels: 3, pixels };
-    Ok(upright(small, orientation).pixels)
 }

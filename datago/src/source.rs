@@ -103,6 +103,18 @@ impl Source {
         }
     }
 
+    /// The first `length` bytes of a local file that has more; `None` for everything else, which `load` reads.
+    pub fn load_start(&self, length: u64, max_bytes: u64) -> Verdict<Option<Vec<u8>>> {
+        let Source::Path(path) = self else { return Ok(None) };
+        match std::fs::metadata(path) {
+            Ok(known) if known.is_file() && known.len() > length => check_size(known.len(), max_bytes)?,
+            _ => return Ok(None),
+        }
+        let mut data = Vec::with_capacity(length as usize);
+        let read = File::open(path).and_then(|file| file.take(length).read_to_end(&mut data));
+        Ok(read.is_ok().then_some(data))
+    }
+
     /// Lets go of what may be on its way for a source that will not be loaded any more.
     pub fn forget(&self) {
         if let Source::Remote(remote) = self {

@@ -1,9 +1,11 @@
 //! Figures about how a picture looks, all from its luma (ITU-R 601, alpha over white).
 
 use fast_image_resize::FilterType;
+use multiversion::multiversion;
 
 use crate::reason::Verdict;
 use crate::resize::{View, resample};
+use crate::spare;
 
 /// Sharpness is measured with the long side at this many pixels, whatever the source's size.
 pub const WORKING_SIDE: u32 = 512;
@@ -28,12 +30,9 @@ pub struct Luma {
 impl Luma {
     /// The weights are Pillow's, in 16-bit fixed point.
     pub fn of(rgb: &[u8], width: u32, height: u32) -> Self {
-        let (pixels, _) = rgb.as_chunks::<3>();
-        let value = |p: &[u8; 3]| {
-            ((u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16)
-                as u8
-        };
-        Luma { width, height, values: pixels.iter().map(value).collect() }
+        let mut values = spare::take(rgb.len() / 3);
+        luma(rgb, &mut values);
+        Luma { width, height, values }
     }
 
     fn view(&self) -> View<'_> {
@@ -51,6 +50,15 @@ impl Luma {
         let long = u64::from(self.width.max(self.height));
         let scale = |v: u32| ((u64::from(v) * u64::from(WORKING_SIDE) + long / 2) / long).max(1) as u32;
         self.resized(scale(self.width), scale(self.height), FilterType::Bilinear)
+    }
+}
+
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
+fn luma(rgb: &[u8], out: &mut [u8]) {
+    let (pixels, _) = rgb.as_chunks::<3>();
+    for (out, p) in out.iter_mut().zip(pixels) {
+        let sum = u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471;
+        *out = ((sum + 0x8000) >> 16) as u8;
     }
 }
 

@@ -2,19 +2,20 @@
 
 use std::cell::RefCell;
 
-use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
+use turbojpeg::{
+    Colorspace, DecompressHeader, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp, YuvImage,
+    yuv_pixels_len,
+};
 
 use super::{Format, Header, be16};
 use crate::exif;
 use crate::picture::{Layout, Picture};
 use crate::reason::{Failure, Verdict};
+use crate::spare;
+use crate::ycc::Planes;
 
 /// A progressive file with more scans than this is an attack on our time, not a picture.
 const MAX_SCANS: u32 = 500;
-/// Decoding may stop at a fraction that still leaves this much more than the target, so that the
-/// resampling filter, not the DCT, decides how the result looks.
-const HEADROOM: u32 = 2;
-
 thread_local! { static DECODER: RefCell<Option<Decompressor>> = const { RefCell::new(None) }; }
 
 /// Walks the markers up to the first scan.
@@ -82,7 +83,88 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
     Ok(Header { format: Format::Jpeg, width, height, mode, orientation })
 }
 
+/// Whether the decoder makes RGB of it (of grey, three equal channels), and not inks.
+pub fn is_rgb(header: &Header) -> bool {
+    header.format == Format::Jpeg && header.mode != "CMYK"
+}
+
 pub fn decode(data: &[u8], header: &Header, target: Option<(u32, u32)>) -> Verdict<Picture> {
+    let (format, layout) = match header.mode {
+        "L" => (PixelFormat::GRAY, Layout::Grey),
+        "RGB" => (PixelFormat::RGB, Layout::Rgb),
+        // Every CMYK JPEG in the wild is Adobe's, with inverted inks.
+        _ => (PixelFormat::CMYK, Layout::Cmyk { inverted: true }),
+    };
+    let scale = fraction(header, target);
+    let (width, height) = (scale.scale(header.width as usize), scale.scale(header.height as usize));
+    // Not cleared: a decoder that succeeds has written every byte.
+    let mut pixels = spare::take(width * height * format.size());
+    unpack(data, header, scale, format, &mut pixels)?;
+    Ok(Picture::new(width as u32, height as u32, layout, pixels))
+}
+
+/// Decodes at full size, as RGB, into `out`, which holds exactly the picture's pixels as stored.
+pub fn decode_into(data: &[u8], header: &Header, out: &mut [u8]) -> Verdict<()> {
+    unpack(data, header, ScalingFactor::ONE, PixelFormat::RGB, out)
+}
+
+fn unpack(
+    data: &[u8],
+    header: &Header,
+    scale: ScalingFactor,
+    format: PixelFormat,
+    pixels: &mut [u8],
+) -> Verdict<()> {
+    with_decoder(data, header, scale, |decoder, found| {
+        let pitch = found.width * format.size();
+        let image = Image { pixels, width: found.width, pitch, height: found.height, format };
+        decoder.decompress(data, image)
+    })
+}
+
+/// Decodes to the JPEG's own planes, at the smallest scale that leaves `needed`, into `buffer`. `None` for a JPEG that has
+/// no luma, or colour in an unusual arrangement.
+pub fn planes<'a>(
+    data: &[u8],
+    header: &Header,
+    needed: (u32, u32),
+    buffer: &'a mut Vec<u8>,
+) -> Verdict<Option<Planes<'a>>> {
+    let scale = fraction(header, Some(needed));
+    let mut size = None;
+    with_decoder(data, header, scale, |decoder, found| {
+        let block = match (found.colorspace, found.subsamp) {
+            (Colorspace::Gray, Subsamp::Gray) => None,
+            (
+                Colorspace::YCbCr,
+                Subsamp::None | Subsamp::Sub2x1 | Subsamp::Sub2x2 | Subsamp::Sub1x2 | Subsamp::Sub4x1,
+            ) => Some(found.subsamp.size()),
+            _ => return Ok(()),
+        };
+        let (width, height, subsamp) = (found.width, found.height, found.subsamp);
+        let length = yuv_pixels_len(width, 1, height, subsamp)?;
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        size = Some((width, height, block, length));
+        decoder.decompress_to_yuv(
+            data,
+            YuvImage { pixels: &mut buffer[..length], width, align: 1, height, subsamp },
+        )
+    })?;
+    Ok(size.map(|(width, height, block, length)| {
+        let scale = scale.num() as f64 / scale.denom() as f64;
+        Planes { values: &buffer[..length], width, height, scale, block }
+    }))
+}
+
+/// Lends the thread's decoder. `work` gets the header as the decoder reads it, at the chosen scale.
+fn with_decoder(
+    data: &[u8],
+    header: &Header,
+    scale: ScalingFactor,
+    work: impl FnOnce(&mut Decompressor, &DecompressHeader) -> turbojpeg::Result<()>,
+) -> Verdict<()> {
     DECODER.with(|slot| {
         // After a failure the decoder is dropped rather than trusted.
         let mut decoder = match slot.borrow_mut().take() {
@@ -93,49 +175,29 @@ pub fn decode(data: &[u8], header: &Header, target: Option<(u32, u32)>) -> Verdi
                 new
             }
         };
-        let picture = decode_with(&mut decoder, data, header, target)?;
+        decoder.set_scaling_factor(scale).map_err(|e| verdict(data, &e))?;
+        let found = decoder.read_header(data).map_err(|e| verdict(data, &e))?;
+        if (found.width, found.height) != (header.width as usize, header.height as usize) {
+            return Err(Failure::corrupt("The JPEG has two frame headers that disagree."));
+        }
+        if let Err(cause) = work(&mut decoder, &found.scaled(scale))
+            && !only_padding(&cause)
+        {
+            return Err(verdict(data, &cause));
+        }
         *slot.borrow_mut() = Some(decoder);
-        Ok(picture)
+        Ok(())
     })
 }
 
-fn decode_with(
-    decoder: &mut Decompressor,
-    data: &[u8],
-    header: &Header,
-    target: Option<(u32, u32)>,
-) -> Verdict<Picture> {
-    decoder.set_scaling_factor(fraction(header, target)).map_err(|e| verdict(data, &e))?;
-    let (format, layout) = match header.mode {
-        "L" => (PixelFormat::GRAY, Layout::Grey),
-        "RGB" => (PixelFormat::RGB, Layout::Rgb),
-        // Every CMYK JPEG in the wild is Adobe's, with inverted inks.
-        _ => (PixelFormat::CMYK, Layout::Cmyk { inverted: true }),
-    };
-    let found = decoder.read_header(data).map_err(|e| verdict(data, &e))?;
-    if (found.width, found.height) != (header.width as usize, header.height as usize) {
-        return Err(Failure::corrupt("The JPEG has two frame headers that disagree."));
-    }
-    let size = found.scaled(decoder.scaling_factor());
-    let pitch = size.width * format.size();
-    let mut pixels = vec![0; pitch * size.height];
-    let image = Image { pixels: &mut pixels[..], width: size.width, pitch, height: size.height, format };
-    if let Err(cause) = decoder.decompress(data, image)
-        && !only_padding(&cause)
-    {
-        return Err(verdict(data, &cause));
-    }
-    Ok(Picture::new(size.width as u32, size.height as u32, layout, pixels))
-}
-
-/// The strongest of 1/8, 1/4, 1/2 that keeps the headroom over the target.
+/// The strongest of 1/8, 1/4, 1/2 that leaves at least the target. The others have no fast inverse transform.
 fn fraction(header: &Header, target: Option<(u32, u32)>) -> ScalingFactor {
     let Some((width, height)) = target else { return ScalingFactor::ONE };
     [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF]
         .into_iter()
         .find(|f| {
-            f.scale(header.width as usize) >= (width * HEADROOM) as usize
-                && f.scale(header.height as usize) >= (height * HEADROOM) as usize
+            f.scale(header.width as usize) >= width as usize
+                && f.scale(header.height as usize) >= height as usize
         })
         .unwrap_or(ScalingFactor::ONE)
 }

@@ -8,9 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::output::Output;
 use super::{Writer, canonical};
-use crate::encode::Encoding;
+use crate::encode::{Encoding, npy_pixels};
 use crate::error::{Error, Result};
 use crate::sample::{Binary, Sample, Treatment};
+
+/// How mosaicml-streaming calls an array of bytes whose shape comes with it.
+const NDARRAY: &str = "ndarray:uint8";
 
 struct Column {
     name: String,
@@ -66,9 +69,14 @@ impl Mds {
     pub fn new(mut output: Output, treatment: Treatment, payloads: Vec<String>) -> Result<Self> {
         output.hash_xxh128();
         // The reader turns `jpeg` and `png` columns into pictures; what it has no word for stays bytes.
-        let image = match treatment {
-            Treatment::Fitted { encoding: Encoding::Jpeg, .. } => "jpeg",
-            Treatment::Fitted { encoding: Encoding::Png, .. } => "png",
+        let encoding = match treatment {
+            Treatment::Fitted { encode, .. } => Some(encode.encoding),
+            Treatment::Bytes => None,
+        };
+        let image = match encoding {
+            Some(Encoding::Jpeg) => "jpeg",
+            Some(Encoding::Png) => "png",
+            Some(Encoding::Raw) => NDARRAY,
             _ => "bytes",
         };
         let fixed = [
@@ -114,6 +122,7 @@ impl Writer for Mds {
             let payload = |p: &Binary| p.name == column.name;
             values.push(match column.name.as_str() {
                 "id" => sample.id.as_bytes().to_vec(),
+                "image" if sample.format == Encoding::Raw.name() => ndarray(sample),
                 "image" => std::mem::take(&mut sample.image),
                 "width" => width.to_vec(),
                 "height" => height.to_vec(),
@@ -158,6 +167,21 @@ impl Writer for Mds {
         entry.insert("raw_data".into(), raw);
         Ok((output, Some(Value::Object(entry))))
     }
+}
+
+/// The number of axes and the width of their lengths in one byte, the lengths, the values.
+fn ndarray(sample: &Sample) -> Vec<u8> {
+    let shape = [sample.height, sample.width, 3];
+    let pixels = npy_pixels(&sample.image);
+    let mut data = Vec::with_capacity(pixels.len() + 8);
+    if let [Ok(height), Ok(width), Ok(channels)] = shape.map(u8::try_from) {
+        data.extend([3 << 2, height, width, channels]);
+    } else {
+        data.push(3 << 2 | 1);
+        data.extend(shape.iter().flat_map(|&side| (side as u16).to_le_bytes()));
+    }
+    data.extend_from_slice(pixels);
+    data
 }
 
 fn offset(value: u64) -> Result<u32> {

@@ -1,0 +1,132 @@
+//! The weights of the Lanczos3 filter, from sums and products alone: every machine rounds them alike.
+
+use std::f64::consts::PI;
+use std::sync::LazyLock;
+
+/// How far the filter reaches, in pixels of the target or of the source, whichever are larger.
+const REACH: f64 = 3.0;
+/// Steps of the table for one pixel. Between them the filter is taken to be straight.
+const STEPS: usize = 2048;
+/// Fractional bits of a weight.
+pub const WEIGHT_BITS: u32 = 15;
+
+/// The filter at each step from 0 to its reach, and its slope to the next.
+static TABLE: LazyLock<Vec<[f32; 2]>> = LazyLock::new(|| {
+    let value = |at: usize| {
+        let x = at as f64 / STEPS as f64;
+        match at {
+            0 => 1.0,
+            _ if x >= REACH => 0.0,
+            _ => REACH * sine(x) * sine(x / REACH) / (PI * PI * x * x),
+        }
+    };
+    let last = REACH as usize * STEPS;
+    (0..=last).map(|at| [value(at) as f32, (value(at + 1) - value(at)) as f32]).collect()
+});
+
+/// sin(pi x) for 0 <= x <= 3 by its series: a system's own sine may differ in the last bit.
+fn sine(x: f64) -> f64 {
+    let turned = x - x.floor();
+    let t = PI * if turned > 0.5 { 1.0 - turned } else { turned };
+    let (mut term, mut sum) = (t, t);
+    for n in 1..12 {
+        term *= -t * t / f64::from(2 * n * (2 * n + 1));
+        sum += term;
+    }
+    if x.floor() % 2.0 == 0.0 { sum } else { -sum }
+}
+
+#[inline(always)]
+fn filter(table: &[[f32; 2]], x: f32) -> f32 {
+    let at = x.abs() * STEPS as f32;
+    let whole = at as usize;
+    table.get(whole).map_or(0.0, |[value, slope]| value + slope * (at - whole as f32))
+}
+
+/// For each pixel of a target's row (or column): where its window of the source begins, and the weights in it.
+pub struct Axis {
+    pub starts: Vec<usize>,
+    /// The most pixels in a window. Shorter windows, at the edges, end in weights of zero.
+    pub taps: usize,
+    weights: Vec<i16>,
+}
+
+impl Axis {
+    /// From the `length` pixels that begin at `start`, of the `size` that there are, to `target` pixels. Windows reach
+    /// beyond the part, never beyond the source.
+    pub fn new(start: f64, length: f64, size: usize, target: usize) -> Axis {
+        let scale = length / target as f64;
+        let (stretch, table) = (scale.max(1.0), TABLE.as_slice());
+        let reach = REACH * stretch;
+        let taps = ((2.0 * reach).ceil() as usize + 1).min(size);
+        let mut starts = Vec::with_capacity(target);
+        let mut weights = vec![0; target * taps];
+        let mut exact = Vec::with_capacity(taps);
+        for (at, row) in weights.chunks_exact_mut(taps).enumerate() {
+            let centre = start + (at as f64 + 0.5) * scale;
+            let first = (centre - reach + 0.5).floor().clamp(0.0, size as f64 - 1.0) as usize;
+            let last = (centre + reach + 0.5).floor().clamp(0.0, size as f64) as usize;
+            let last = last.clamp(first + 1, first + taps);
+            exact.clear();
+            let distance = |i: usize| ((i as f64 + 0.5 - centre) / stretch) as f32;
+            exact.extend((first..last).map(|i| filter(table, distance(i))));
+            whole(&exact, row);
+            starts.push(first);
+        }
+        Axis { starts, taps, weights }
+    }
+
+    /// How many pixels the widest window has.
+    pub fn reach(length: f64, target: u32) -> f64 {
+        2.0 * REACH * (length / f64::from(target)).max(1.0)
+    }
+
+    /// The weights of a window, as many as it has pixels before `size`.
+    pub fn weights(&self, at: usize, size: usize) -> &[i16] {
+        let row = &self.weights[at * self.taps..(at + 1) * self.taps];
+        &row[..self.taps.min(size.saturating_sub(self.starts[at]))]
+    }
+}
+
+/// Weights in fixed point whose sum is exactly one, so that a flat picture stays flat.
+fn whole(exact: &[f32], out: &mut [i16]) {
+    let one = 1i32 << WEIGHT_BITS;
+    let factor = one as f32 / exact.iter().sum::<f32>();
+    let (mut rest, mut heaviest) = (one, 0);
+    for (at, weight) in exact.iter().enumerate() {
+        // Rounded to nearest: the shift keeps the number positive.
+        let rounded = (weight * factor + (2 * one) as f32 + 0.5) as i32 - 2 * one;
+        out[at] = rounded.min(i32::from(i16::MAX)) as i16;
+        rest -= rounded;
+        if *weight > exact[heaviest] {
+            heaviest = at;
+        }
+    }
+    // One itself is one too many for 16 bits; a 32768th less is below what 8 bits can show.
+    out[heaviest] = (i32::from(out[heaviest]) + rest).min(i32::from(i16::MAX)) as i16;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weights_of_a_window_add_up_to_one() {
+        for (start, length, size, target) in [(0.0, 100.0, 100, 37), (3.4, 90.2, 100, 240), (0.0, 5.0, 5, 1)]
+        {
+            let axis = Axis::new(start, length, size, target);
+            for at in 0..target {
+                let sum: i32 = axis.weights(at, size).iter().map(|w| i32::from(*w)).sum();
+                assert!((0..=1).contains(&((1 << WEIGHT_BITS) - sum)), "{sum} at {at} of {target}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_series_is_the_sine() {
+        for at in 0..=300 {
+            let x = f64::from(at) / 100.0;
+            assert!((sine(x) - (PI * x).sin()).abs() < 1e-12);
+        }
+    }
+}

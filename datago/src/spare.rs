@@ -1,0 +1,53 @@
+//! Large buffers that a thread uses again: fresh pages from the system cost more than most of what is done with them.
+
+use std::cell::RefCell;
+
+/// No more than this is kept from picture to picture.
+pub const KEPT_BYTES: usize = 64 << 20;
+
+thread_local! { static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) }; }
+
+/// How many buffers a thread keeps: the pixels of a picture, and its luma.
+const KEPT: usize = 2;
+
+/// A buffer of `length` bytes with anything in it.
+pub fn take(length: usize) -> Vec<u8> {
+    let mut buffer = SPARE.with_borrow_mut(|kept| {
+        let fitting = kept.iter().position(|b| b.capacity() >= length && b.capacity() / 8 <= length);
+        fitting.map(|at| kept.swap_remove(at)).unwrap_or_default()
+    });
+    if buffer.capacity() == 0 {
+        return vec![0; length];
+    }
+    buffer.resize(length, 0);
+    buffer
+}
+
+/// Keeps a buffer for the next picture, unless it is too large to be kept.
+pub fn give(buffer: Vec<u8>) {
+    if buffer.capacity() <= KEPT_BYTES {
+        SPARE.with_borrow_mut(|kept| {
+            if kept.len() == KEPT {
+                kept.remove(0);
+            }
+            kept.push(buffer);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_and_a_much_larger_one_is_not_used_for_a_small_picture() {
+        let first = take(1000);
+        let place = first.as_ptr();
+        give(first);
+        let again = take(900);
+        assert_eq!((again.as_ptr(), again.len()), (place, 900));
+        give(again);
+        assert_ne!(take(10).as_ptr(), place);
+        assert_eq!(take(10).len(), 10);
+    }
+}
