@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -23,6 +24,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "encode": ("jpeg", "png", "webp", "raw"),
     "subsampling": ("4:4:4", "4:2:0"),
 }
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
 _RANGES: dict[str, tuple[int, int]] = {
     "side": (8, 8192),
     "patch": (1, 1024),
@@ -46,6 +48,8 @@ class Recipe:
     - `quality` (1..100): of JPEG and WebP.
     - `subsampling`: of JPEG. `4:2:0` halves colour in both directions, if both sides of the picture are even: files are
       smaller, and JPEGs are resized faster, because most have it already. With another `encode` it is refused.
+    - `extra_images`: names of payloads that are pictures and go with the sample's (a depth map, an edited version): cut, resized and
+      encoded as it is, to the same size. In any order. With `size="bytes"` they are untouched, as everything is.
     - `samples_per_shard`: the most samples in a shard; on average shards are about 70 % full.
     - `seed`: another seed, another shuffle and another distribution over shards.
 
@@ -61,6 +65,7 @@ class Recipe:
     encode: Literal["jpeg", "png", "webp", "raw"] = "jpeg"
     quality: int = 92
     subsampling: Literal["4:4:4", "4:2:0"] = "4:4:4"
+    extra_images: tuple[str, ...] = ()
     samples_per_shard: int = 1024
     seed: int = 0
 
@@ -82,6 +87,12 @@ class Recipe:
             raise ConfigError(
                 f"recipe: subsampling {self.subsampling!r} is for encode='jpeg', not for {self.encode!r}"
             )
+        names: Any = self.extra_images
+        if isinstance(names, str) or not all(isinstance(n, str) and _WORD.fullmatch(n) for n in names):
+            raise ConfigError(
+                f"recipe: extra_images must be names of payloads (letters, digits, '_' and '-'), not {names!r}"
+            )
+        object.__setattr__(self, "extra_images", tuple(sorted(set(names))))
         for name in ("min_aspect", "max_aspect"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 100:
@@ -112,7 +123,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, defaults included; `from_dict` reads it back."""
-        return asdict(self)
+        return asdict(self) | {"extra_images": list(self.extra_images)}
 
     @property
     def digest(self) -> str:

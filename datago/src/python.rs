@@ -118,6 +118,7 @@ pub struct Recipe {
     encode: String,
     quality: u8,
     subsampling: String,
+    extra_images: Vec<String>,
 }
 
 /// Bytes, digest, samples, failures as (sample id, reason, detail), the MDS entry as JSON, and where
@@ -169,7 +170,8 @@ pub fn write_shard(
         }
     };
     let limits = Limits::new(max_bytes, max_pixels);
-    let job = Job { target: &path, format, treatment, payload_names, limits, threads };
+    let extra_images = recipe.extra_images;
+    let job = Job { target: &path, format, treatment, extra_images, payload_names, limits, threads };
     let Written { bytes, digest, samples, failures, entry, spent } =
         py.detach(|| shard::write(&job, &records, check_signals))?;
     let failures = failures.into_iter().map(|(id, f)| (id, f.reason.code(), f.detail)).collect();

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::fit::{self, Encode};
 use crate::mask;
 use crate::orient::displayed;
-use crate::reason::Verdict;
+use crate::reason::{Failure, Verdict};
 use crate::source::Source;
 
 /// What becomes of the picture.
@@ -106,11 +106,13 @@ pub fn check(record: &Record) -> Result<Map<String, Value>> {
     }
 }
 
-/// Does the work for one record. `attributes` is taken out, because each record is prepared once.
+/// Does the work for one record. `attributes` is taken out, because each record is prepared once. `extra_images` names the
+/// payloads that become what the picture becomes.
 pub fn prepare(
     record: &Record,
     attributes: &Mutex<Map<String, Value>>,
     treatment: Treatment,
+    extra_images: &[String],
     limits: Limits,
 ) -> Verdict<Sample> {
     let data = record.image.load(limits.max_bytes)?;
@@ -129,9 +131,19 @@ pub fn prepare(
     let mut payloads = Vec::with_capacity(record.payloads.len());
     for payload in &record.payloads {
         let data = payload.data.load(limits.max_bytes)?;
+        let named = |mut failure: Failure| {
+            failure.detail = format!("Payload {}: {}", payload.name, failure.detail);
+            failure
+        };
         let (data, extension) = match treatment {
             Treatment::Fitted { target, .. } if payload.is_mask => {
-                (mask::fit(&data, shown, target, limits)?, "png".to_owned())
+                (mask::fit(&data, shown, target, limits).map_err(named)?, "png".to_owned())
+            }
+            Treatment::Fitted { target, encode } if extra_images.contains(&payload.name) => {
+                let fitted = decode::recognise(&data)
+                    .and_then(|format| decode::probe(&data, format))
+                    .and_then(|header| fit::encoded(&data, &header, target, limits, encode));
+                (fitted.map_err(named)?, encode.encoding.extension().to_owned())
             }
             _ => (data.into_vec(), payload.extension.clone()),
         };

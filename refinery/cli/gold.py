@@ -59,9 +59,22 @@ def export(
         float | None, typer.Option("--max-aspect", help="Width / height is smaller [2].")
     ] = None,
     encode: Annotated[
-        Literal["jpeg", "png", "webp"] | None, typer.Option("--encode", help="Of resized pictures [jpeg].")
+        Literal["jpeg", "png", "webp", "raw"] | None,
+        typer.Option("--encode", help="Of resized pictures; raw is their pixels [jpeg]."),
     ] = None,
     quality: Annotated[int | None, typer.Option("--quality", help="Of jpeg and webp, 1 to 100 [92].")] = None,
+    subsampling: Annotated[
+        Literal["4:4:4", "4:2:0"] | None,
+        typer.Option("--subsampling", help="Colour resolution of jpeg: full, or half and faster [4:4:4]."),
+    ] = None,
+    extra_images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extra-image",
+            metavar="NAME",
+            help="A payload that is resized as its picture is; may be repeated.",
+        ),
+    ] = None,
     samples_per_shard: Annotated[
         int | None, typer.Option("--samples-per-shard", help="The most samples in a shard [1024].")
     ] = None,
@@ -85,6 +98,8 @@ def export(
         "max_aspect": max_aspect,
         "encode": encode,
         "quality": quality,
+        "subsampling": subsampling,
+        "extra_images": extra_images,
         "samples_per_shard": samples_per_shard,
         "seed": seed,
     }

@@ -32,6 +32,8 @@ pub struct Job<'a> {
     pub target: &'a Target,
     pub format: ShardFormat,
     pub treatment: Treatment,
+    /// Payloads that become what the picture becomes.
+    pub extra_images: Vec<String>,
     /// Payloads that get a column even where no sample of this shard has them.
     pub payload_names: Vec<String>,
     pub limits: Limits,
@@ -71,7 +73,9 @@ pub fn write(job: &Job<'_>, records: &[Record], mut tick: impl FnMut() -> Result
     let mut samples = 0;
     let threads = pool::threads(job.threads, records.len());
     let work = |i: usize| {
-        let prepared = caught(|| sample::prepare(&records[i], &attributes[i], job.treatment, job.limits));
+        let prepared = caught(|| {
+            sample::prepare(&records[i], &attributes[i], job.treatment, &job.extra_images, job.limits)
+        });
         // A picture that can not be used leaves its payloads unread.
         records[i].sources().for_each(Source::forget);
         prepared
