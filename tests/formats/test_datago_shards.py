@@ -85,6 +85,41 @@ def test_mosaicml_streaming_reads_the_shards_back(
         assert image.size == (sample["width"], sample["height"])
 
 
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore::UserWarning",
+    "ignore::FutureWarning",
+    "ignore:unclosed file:ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+@pytest.mark.parametrize("side", [64, 320])
+def test_official_readers_give_raw_pixels_as_arrays(
+    side: int, records: dict[str, Record], tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        streaming = pytest.importorskip("streaming")
+        encodings = pytest.importorskip("streaming.base.format.mds.encodings")
+    webdataset = pytest.importorskip("webdataset")
+    recipe = Recipe(format="mds", size="fixed", encode="raw", side=side)
+    [(plan, result, _)] = exported(tmp_path, records, recipe)
+    (tmp_path / "index.json").write_text(json.dumps({"version": 2, "shards": [result.format_meta]}))
+    dataset = streaming.StreamingDataset(
+        local=str(tmp_path), shuffle=False, batch_size=1, allow_unsafe_types=False
+    )
+    found = datago.decode([records[i].image for i in plan.sample_ids], size=(side, side)).images
+    for position, expected in enumerate(found):
+        np.testing.assert_array_equal(dataset[position]["image"], expected)
+    tar = Recipe(size="fixed", encode="raw", side=side)
+    [(_, _, path)] = exported(tmp_path / "tar", records, tar)
+    reader = webdataset.WebDataset(str(path), shardshuffle=False)
+    members = list(reader)
+    reader.close()
+    for sample, expected in zip(members, found, strict=True):
+        np.testing.assert_array_equal(np.load(io.BytesIO(sample["npy"])), expected)
+    assert encodings.mds_encode("ndarray:uint8", found[0]) in (tmp_path / plan.name).read_bytes()
+
+
 @pytest.mark.parametrize("size", ["bucket", "bytes"])
 def test_pyarrow_reads_the_shards_back(size: Any, records: dict[str, Record], tmp_path: Path) -> None:
     recipe = Recipe(format="parquet", size=size, encode="png", side=128, samples_per_shard=4)

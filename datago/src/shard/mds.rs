@@ -122,7 +122,7 @@ impl Writer for Mds {
             let payload = |p: &Binary| p.name == column.name;
             values.push(match column.name.as_str() {
                 "id" => sample.id.as_bytes().to_vec(),
-                "image" if sample.format == Encoding::Raw.name() => ndarray(sample),
+                "image" if sample.format == Encoding::Raw.name() => ndarray(&sample),
                 "image" => std::mem::take(&mut sample.image),
                 "width" => width.to_vec(),
                 "height" => height.to_vec(),
