@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from blake3 import blake3
 from PIL import Image
 
 import datago
 from datago import ConfigError, InputError, Payload, Recipe, Record, ShardPlan, StorageError
-from tests.formats.shards import FORMATS, exported, labels, opened, png
+from tests.formats.shards import FORMATS, SKIMAGE, exported, labels, opened, png
 
 
 @pytest.mark.filterwarnings(
@@ -304,4 +305,27 @@ EVER = {
     ("parquet", "fixed"): "1c3760d866fd4c71",
     ("webdataset", "bytes"): "e6fe7f6c9cca740b",
     ("webdataset", "fixed"): "9daf26fc0e295306",
+}
+
+
+@pytest.mark.parametrize("kind", ["4:4:4", "4:2:0", "raw"])
+def test_a_jpeg_is_resized_to_the_same_bytes_as_ever(kind: str, tmp_path: Path) -> None:
+    """As above, on the way of a JPEG's own planes; decoded in full and at a half."""
+    data = (SKIMAGE / "rocket.jpg").read_bytes()
+    assert blake3(data).hexdigest()[:16] == "297c43e8e855f8c6"
+    how = {"encode": "raw"} if kind == "raw" else {"subsampling": kind}
+    for side in (240, 160):
+        recipe = Recipe.from_dict({"size": "fixed", "side": side, **how})
+        plan = ShardPlan("x", (side, side), ("a",))
+        result = datago.write_shard(tmp_path / "x", plan, [Record("a", data, "jpg")], recipe)
+        assert result.digest[:16] == EVER_OF_JPEG[kind, side]
+
+
+EVER_OF_JPEG = {
+    ("4:4:4", 240): "271ff8a5e15ba82a",
+    ("4:4:4", 160): "2a5a56231bbc8cfd",
+    ("4:2:0", 240): "b098b822fb8014d4",
+    ("4:2:0", 160): "9fc4743a3c454df8",
+    ("raw", 240): "c4827ad47595ac3a",
+    ("raw", 160): "1ff0713dea1c7be6",
 }
