@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import datago
 from datago import ConfigError, InputError, Recipe, ShardPlan
+from datago.recipe import ENCODER_VERSION, encoder_of
 
 
 def bucket_recipe(side: int, patch: int, least: float, most: float) -> Recipe:
@@ -161,6 +162,9 @@ def test_a_plan_refuses_duplicates_and_contradictions() -> None:
         ({"min_aspect": "wide"}, "min_aspect"),
         ({"max_aspect": float("nan")}, "max_aspect"),
         ({"side": 64, "patch": 128}, "patch"),
+        ({"subsampling": "4:2:2"}, "subsampling"),
+        ({"subsampling": "4:2:0", "encode": "webp"}, "is for encode='jpeg', not for 'webp'"),
+        ({"encode": "npy"}, "encode"),
         ({"side": 64, "patch": 64, "min_aspect": 1.01, "max_aspect": 1.02}, "no size"),
     ],
 )
@@ -179,6 +183,17 @@ def test_a_recipe_survives_a_round_trip_and_its_digest_names_its_content() -> No
     assert recipe.digest == Recipe.from_dict({"format": "mds", "side": 768, "max_aspect": 3.0}).digest
     assert len({recipe.digest, Recipe().digest, Recipe(seed=1).digest}) == 3
     assert re.fullmatch(r"[0-9a-f]{64}", recipe.digest)
+
+
+def test_a_recipe_of_a_former_version_is_read_and_its_digest_is_known() -> None:
+    values = Recipe().to_dict()
+    assert (values.pop("subsampling"), ENCODER_VERSION) == ("4:4:4", 2)
+    assert Recipe.from_dict(values) == Recipe()
+    former = "7d1e3d31b79f344d85ba231fc7210e32df85fff54471bf451af0dfc1e876819c"
+    assert encoder_of(values, former) == 1
+    assert encoder_of(values | {"quality": 91}, former) is None
+    assert encoder_of(Recipe().to_dict(), former) is None
+    assert encoder_of(Recipe().to_dict(), Recipe().digest) == 2
 
 
 def test_a_plan_is_a_value() -> None:

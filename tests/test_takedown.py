@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from datago.recipe import ENCODER_VERSION
 from refinery.blobs import blob_key
 from refinery.digests import digest
 from refinery.errors import CorruptionError, InputError
@@ -285,6 +286,23 @@ def test_shards_of_an_unfinished_export_go_too(store: LocalStore) -> None:
     for recipe in RECIPES:
         project.exporter.export(project.snapshots.get("set@1"), parse_recipe(recipe))
     assert project.findings() == []
+
+
+def test_exports_of_a_former_encoder_are_whole_until_they_hold_what_is_taken_down(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(store)
+    gone = project.fill()
+    before = {i.key for i in store.list("exports/")}
+    monkeypatch.setattr("datago.recipe.ENCODER_VERSION", ENCODER_VERSION + 1)
+    assert project.findings() == []
+    report = project.take(gone.id)
+    assert (report.shards, report.leftovers > 0) == (0, True)
+    assert not any(gone.bytes in data for data in contents(store).values())
+    for recipe in RECIPES:
+        project.exporter.export(project.snapshots.get("set@1"), parse_recipe(recipe))
+    assert project.findings() == []
+    assert not before.intersection(i.key for i in store.list("exports/"))
 
 
 @pytest.fixture

@@ -6,18 +6,22 @@
 
 use multiversion::multiversion;
 
-use crate::lanczos::Axis;
+use crate::lanczos::{Axis, WEIGHT_BITS};
 use crate::resize::Crop;
 
-/// Fractional bits of what is added up.
-const BITS: u32 = 6;
-/// Half a grey level. It rides along from the first pixel on, so that cutting the bits off in the end rounds.
-const HALF: i16 = 1 << (BITS - 1);
+/// Fractional bits of a value that is multiplied.
+const VALUE_BITS: u32 = 7;
+/// Fractional bits of what is added up: of a product the lowest 16 bits are dropped.
+const BITS: u32 = VALUE_BITS + WEIGHT_BITS - 16;
+/// Half a grey level. It rides along from the first pixel on, so that dropping bits in the end rounds.
+const HALF: i16 = 1 << (VALUE_BITS - 1);
+/// The bits that a sum lacks to be a value again.
+const MORE: u32 = VALUE_BITS - BITS;
 /// Columns that are added up at a time.
 const BLOCK: usize = 64;
 const ROWS: usize = 64;
 /// The widest window for which 16 bits are exact enough, and the most source rows that are held.
-const MAX_TAPS: f64 = 256.0;
+const MAX_TAPS: f64 = 128.0;
 
 /// One channel of a picture.
 #[derive(Clone, Copy)]
@@ -100,7 +104,7 @@ fn grown<T: Clone>(buffer: &mut Vec<T>, length: usize, filler: T) {
     }
 }
 
-/// A value with `BITS + 1` fractional bits times a weight, with `BITS` of them left, rounded down.
+/// A value times a weight, rounded down.
 #[inline(always)]
 fn product(value: i16, weight: i16) -> i16 {
     ((i32::from(value) * i32::from(weight)) >> 16) as i16
@@ -114,7 +118,7 @@ fn lost(weights: &[i16]) -> i16 {
 #[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn widen(row: &[u8], out: &mut [i16]) {
     for (out, &value) in out.iter_mut().zip(row) {
-        *out = (i16::from(value) << (BITS + 1)) + 2 * HALF;
+        *out = (i16::from(value) << VALUE_BITS) + HALF;
     }
 }
 
@@ -134,8 +138,8 @@ fn add_rows(ring: &[i16], pitch: usize, held: usize, top: usize, weights: &[i16]
             slot = if slot + 1 == held { 0 } else { slot + 1 };
         }
         for k in 0..BLOCK {
-            // Half the range and a bit more of precision for the next pass: ringing is cut where it would not fit.
-            block[k] = sums[k].clamp(i16::MIN / 2, i16::MAX / 2) << 1;
+            // Ringing is cut where it would not fit: beyond white, or far below black.
+            block[k] = sums[k].clamp(i16::MIN >> MORE, i16::MAX >> MORE) << MORE;
         }
     }
 }

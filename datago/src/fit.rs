@@ -70,10 +70,11 @@ pub fn encoded(
 ) -> Verdict<Vec<u8>> {
     decode::check(header, limits)?;
     with_room(|room| {
+        let even = target.0 % 2 == 0 && target.1 % 2 == 0;
+        // Planes of half an odd side do not exist.
+        let subsampling = if even { how.subsampling } else { Subsamp::None };
+        let how = Encode { subsampling, ..how };
         if how.encoding == Encoding::Jpeg {
-            let even = target.0 % 2 == 0 && target.1 % 2 == 0;
-            // Planes of half an odd side do not exist.
-            let subsampling = if even { how.subsampling } else { Subsamp::None };
             let sparse = if subsampling == Subsamp::Sub2x2 { 2 } else { 1 };
             if planes(data, header, target, sparse, room)? {
                 let Room { fitted, .. } = room;
@@ -118,11 +119,11 @@ fn fill(
         timed(Stage::Resize, || room.fitted.rgb_into(out));
         return Ok(());
     }
-    let Plan { stored, needed, .. } = Plan::new(header, target);
+    let Plan { stored, crop, needed } = Plan::new(header, target);
     let picture = decode::decode(data, header, limits, Some(needed))?;
     let flat = picture.flattened();
     let view = View { pixels: &flat, width: picture.width, height: picture.height, channels: 3 };
-    let crop = Some(cover(picture.width, picture.height, stored));
+    let crop = Some(at_scale(crop, header, (picture.width, picture.height)));
     if (2..=8).contains(&header.orientation) {
         // Turned last: the turn then costs as little as the target is small.
         let mut small = vec![0; out.len()];
@@ -133,6 +134,19 @@ fn fill(
     }
     spare::give(picture.pixels);
     Ok(())
+}
+
+/// A crop in pixels of a picture that may have been decoded at a fraction: the last of its pixels may then be for less
+/// than a whole one of the fraction's.
+fn at_scale(crop: Crop, header: &Header, size: (u32, u32)) -> Crop {
+    let fits = |n: u32| (header.width.div_ceil(n), header.height.div_ceil(n)) == size;
+    let scale = 1.0 / f64::from([1, 2, 4, 8].into_iter().find(|n| fits(*n)).unwrap_or(1));
+    Crop {
+        left: crop.left * scale,
+        top: crop.top * scale,
+        width: crop.width * scale,
+        height: crop.height * scale,
+    }
 }
 
 /// Fits by the JPEG's own planes, into `room.fitted`; false, with nothing done, where that is not possible.

@@ -47,7 +47,8 @@ mod tests {
         let again = take(900);
         assert_eq!((again.as_ptr(), again.len()), (place, 900));
         give(again);
-        assert_ne!(take(10).as_ptr(), place);
-        assert_eq!(take(10).len(), 10);
+        let small = take(10);
+        assert_ne!(small.as_ptr(), place);
+        assert_eq!(small.len(), 10);
     }
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import datago
 from datago import Payload, Recipe, Record, ShardPlan
@@ -105,3 +107,136 @@ def test_a_dct_scaled_decode_stays_close_to_a_full_one(tmp_path: Path) -> None:
         np.asarray(opened(v)).astype(int) for v in pq.read_table(tmp_path / "x")["image"].to_pylist()
     )
     assert abs(scaled - full).mean() < 1.0
+
+
+def psnr(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other.astype(float)) ** 2)))
+
+
+def photograph(size: tuple[int, int]) -> Image.Image:
+    with Image.open(SKIMAGE / "coffee.png") as image:
+        return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+
+
+def saved(image: Image.Image, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "jpeg", **{"quality": 95, **options})
+    return out.getvalue()
+
+
+def reference(data: bytes, target: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The picture as Pillow decodes it in full, cut, and resized by Lanczos."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if image.mode == "CMYK":  # Pillow undoes Adobe's inversion itself
+        image = image.convert("RGB")
+    return np.asarray(ImageOps.fit(image.convert("RGB"), target, Image.Resampling.LANCZOS))
+
+
+KINDS = ["4:4:4", "4:2:2", "4:2:0", "grey", "progressive", "cmyk"]
+
+
+def of_kind(kind: str, image: Image.Image, **options: Any) -> bytes:
+    if kind in ("grey", "cmyk"):
+        return saved(image.convert("L" if kind == "grey" else "CMYK"), **options)
+    return saved(
+        image,
+        progressive=kind == "progressive",
+        subsampling="4:2:0" if kind == "progressive" else kind,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("size", "least"), [((600, 400), 43), ((331, 507), 37), ((1201, 801), 43), ((90, 61), 39)]
+)
+def test_every_kind_of_jpeg_is_close_to_pillows_lanczos(
+    kind: str, size: tuple[int, int], least: float
+) -> None:
+    data = of_kind(kind, photograph(size))
+    target = (144, 112)
+    found = datago.decode([data], size=target)
+    assert found.reason == [None]
+    assert psnr(found.images[0], reference(data, target)) > least
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_every_kind_is_stored_upright(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = of_kind(kind, photograph((401, 300)), exif=exif.tobytes())
+    for target in ((96, 128), (128, 96)):
+        assert psnr(datago.decode([data], size=target).images[0], reference(data, target)) > 38
+
+
+@pytest.mark.parametrize("kind", ["4:4:4", "4:2:2", "4:2:0", "grey"])
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_a_picture_decoded_at_a_fraction_is_the_whole_one(kind: str, scale: int) -> None:
+    """The margin over the target is the least there may be, so the fraction alone has made the picture smaller."""
+    target = (96, 80)
+    data = of_kind(kind, photograph((target[0] * scale + 4, target[1] * scale + 2)))
+    assert psnr(datago.decode([data], size=target).images[0], reference(data, target)) > 33
+
+
+def test_colour_lies_where_luma_does() -> None:
+    """A crop of colour that is off by half of one of its pixels would show as a fringe along the edge."""
+    pixels = np.zeros((256, 512, 3), np.uint8)
+    pixels[:, :250] = (200, 40, 60)
+    pixels[:, 250:] = (40, 120, 200)
+    data = saved(Image.fromarray(pixels), quality=98, subsampling="4:2:0")
+    for target in ((128, 128), (100, 100), (200, 256)):
+        found, expected = datago.decode([data], size=target).images[0], reference(data, target)
+        red = [np.argmin(abs(p[target[1] // 2, :, 0].astype(int) - 120)) for p in (found, expected)]
+        assert abs(int(red[0]) - int(red[1])) <= 1
+        assert psnr(found, expected) > 30
+
+
+def shard(data: bytes, folder: Path, recipe: Recipe, size: tuple[int, int]) -> dict[str, Any]:
+    result = datago.write_shard(
+        folder / "x", ShardPlan("x", size, ("a",)), [Record("a", data, "jpg")], recipe
+    )
+    assert result.failures == []
+    [row] = pq.read_table(folder / "x").to_pylist()
+    return dict(row)
+
+
+def layers(data: bytes) -> list[tuple[int, ...]]:
+    """The sampling factors of a JPEG's components."""
+    return [layer[1:3] for layer in Image.open(io.BytesIO(data)).layer]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("source", ["4:4:4", "4:2:0", "grey", "cmyk", "png"])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_a_jpeg_is_written_with_the_recipes_subsampling(
+    source: str, subsampling: Any, tmp_path: Path
+) -> None:
+    picture = photograph((400, 300))
+    data = png(picture) if source == "png" else of_kind(source, picture)
+    recipe = Recipe(format="parquet", size="fixed", side=128, subsampling=subsampling, quality=95)
+    row = shard(data, tmp_path, recipe, (128, 96))
+    sparse = (2, 2) if subsampling == "4:2:0" else (1, 1)
+    assert layers(row["image"]) == [sparse, (1, 1), (1, 1)]
+    assert psnr(np.asarray(opened(row["image"])), reference_of(data, source, (128, 96))) > 30
+    # A side that can not be halved keeps all of the colour.
+    assert layers(shard(data, tmp_path, recipe, (127, 96))["image"]) == [(1, 1)] * 3
+
+
+def reference_of(data: bytes, source: str, target: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    if source != "png":
+        return reference(data, target)
+    return np.asarray(ImageOps.fit(Image.open(io.BytesIO(data)), target, Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("source", ["4:2:0", "png"])
+def test_raw_pixels_are_what_numpy_saves(source: str, tmp_path: Path) -> None:
+    picture = photograph((400, 300))
+    data = png(picture) if source == "png" else of_kind(source, picture)
+    recipe = Recipe(format="parquet", size="fixed", side=64, encode="raw")
+    row = shard(data, tmp_path, recipe, (96, 64))
+    expected = datago.decode([data], size=(96, 64)).images[0]
+    np.testing.assert_array_equal(np.load(io.BytesIO(row["image"])), expected)
+    out = io.BytesIO()
+    np.save(out, expected)
+    assert row["image"] == out.getvalue()
+    assert (row["format"], row["width"], row["height"]) == ("npy", 96, 64)

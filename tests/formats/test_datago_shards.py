@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from blake3 import blake3
 from PIL import Image
 
 import datago
 from datago import ConfigError, InputError, Payload, Recipe, Record, ShardPlan, StorageError
-from tests.formats.shards import FORMATS, exported, labels, opened, png
+from tests.formats.shards import FORMATS, SKIMAGE, exported, labels, opened, png
 
 
 @pytest.mark.filterwarnings(
@@ -83,6 +84,41 @@ def test_mosaicml_streaming_reads_the_shards_back(
         else:
             image = opened(sample["image"]) if encode == "webp" else sample["image"]
         assert image.size == (sample["width"], sample["height"])
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore::UserWarning",
+    "ignore::FutureWarning",
+    "ignore:unclosed file:ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+@pytest.mark.parametrize("side", [64, 320])
+def test_official_readers_give_raw_pixels_as_arrays(
+    side: int, records: dict[str, Record], tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        streaming = pytest.importorskip("streaming")
+        encodings = pytest.importorskip("streaming.base.format.mds.encodings")
+    webdataset = pytest.importorskip("webdataset")
+    recipe = Recipe(format="mds", size="fixed", encode="raw", side=side)
+    [(plan, result, _)] = exported(tmp_path, records, recipe)
+    (tmp_path / "index.json").write_text(json.dumps({"version": 2, "shards": [result.format_meta]}))
+    dataset = streaming.StreamingDataset(
+        local=str(tmp_path), shuffle=False, batch_size=1, allow_unsafe_types=False
+    )
+    found = datago.decode([records[i].image for i in plan.sample_ids], size=(side, side)).images
+    for position, expected in enumerate(found):
+        np.testing.assert_array_equal(dataset[position]["image"], expected)
+    tar = Recipe(size="fixed", encode="raw", side=side)
+    [(_, _, path)] = exported(tmp_path / "tar", records, tar)
+    reader = webdataset.WebDataset(str(path), shardshuffle=False)
+    members = list(reader)
+    reader.close()
+    for sample, expected in zip(members, found, strict=True):
+        np.testing.assert_array_equal(np.load(io.BytesIO(sample["npy"])), expected)
+    assert encodings.mds_encode("ndarray:uint8", found[0]) in (tmp_path / plan.name).read_bytes()
 
 
 @pytest.mark.parametrize("size", ["bucket", "bytes"])
@@ -269,4 +305,27 @@ EVER = {
     ("parquet", "fixed"): "1c3760d866fd4c71",
     ("webdataset", "bytes"): "e6fe7f6c9cca740b",
     ("webdataset", "fixed"): "9daf26fc0e295306",
+}
+
+
+@pytest.mark.parametrize("kind", ["4:4:4", "4:2:0", "raw"])
+def test_a_jpeg_is_resized_to_the_same_bytes_as_ever(kind: str, tmp_path: Path) -> None:
+    """As above, on the way of a JPEG's own planes; decoded in full and at a half."""
+    data = (SKIMAGE / "rocket.jpg").read_bytes()
+    assert blake3(data).hexdigest()[:16] == "297c43e8e855f8c6"
+    how = {"encode": "raw"} if kind == "raw" else {"subsampling": kind}
+    for side in (240, 160):
+        recipe = Recipe.from_dict({"size": "fixed", "side": side, **how})
+        plan = ShardPlan("x", (side, side), ("a",))
+        result = datago.write_shard(tmp_path / "x", plan, [Record("a", data, "jpg")], recipe)
+        assert result.digest[:16] == EVER_OF_JPEG[kind, side]
+
+
+EVER_OF_JPEG = {
+    ("4:4:4", 240): "271ff8a5e15ba82a",
+    ("4:4:4", 160): "2a5a56231bbc8cfd",
+    ("4:2:0", 240): "b098b822fb8014d4",
+    ("4:2:0", 160): "9fc4743a3c454df8",
+    ("raw", 240): "c4827ad47595ac3a",
+    ("raw", 160): "1ff0713dea1c7be6",
 }
