@@ -10,21 +10,35 @@ except ImportError as cause:
     ) from cause
 
 from datago.aspect import assign, buckets
-from datago.errors import ConfigError, DatagoError, InputError, StorageError
+from datago.errors import (
+    ConfigError,
+    CorruptionError,
+    DatagoError,
+    InputError,
+    StorageError,
+    StreamTimeoutError,
+)
+from datago.exports import Export
 from datago.inspection import Inspection, inspect
+from datago.pictures import Pictures
 from datago.planning import ShardPlan, plan
 from datago.recipe import Recipe
 from datago.remote import S3, S3Object
 from datago.shards import Payload, Record, ShardResult, write_shard
 from datago.stages import Stages
+from datago.streaming import Batch, Stream, stream
 
 __all__ = [
     "S3",
+    "Batch",
     "ConfigError",
+    "CorruptionError",
     "DatagoError",
+    "Export",
     "InputError",
     "Inspection",
     "Payload",
+    "Pictures",
     "Recipe",
     "Record",
     "S3Object",
@@ -32,9 +46,12 @@ __all__ = [
     "ShardResult",
     "Stages",
     "StorageError",
+    "Stream",
+    "StreamTimeoutError",
     "assign",
     "buckets",
     "inspect",
     "plan",
+    "stream",
     "write_shard",
 ]

@@ -34,3 +34,29 @@ def write_shard(
     max_pixels: int,
     threads: int,
 ) -> tuple[int, str, int, list[tuple[str, str, str]], str | None, list[tuple[str, float]]]: ...
+def read(place: PathLike[str] | S3Object, *, max_bytes: int) -> bytes: ...
+
+class Loader:
+    def __init__(self, *, threads: int, payloads: list[str], max_bytes: int, max_pixels: int) -> None: ...
+    def open(
+        self, number: int, place: PathLike[str] | S3Object, format: str, samples: int, digest: str | None
+    ) -> None: ...
+    def release(self, number: int) -> None: ...
+    def submit_rows(
+        self,
+        target: tuple[int, int] | None,
+        shards: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
+    ) -> None: ...
+    def submit_records(self, target: tuple[int, int] | None, records: list[Record]) -> None: ...
+    def next(
+        self, timeout: float | None
+    ) -> tuple[
+        list[str],
+        bytes,
+        npt.NDArray[np.uint8] | None,
+        list[bytes],
+        list[list[bytes | None]],
+        list[tuple[str, str, str]],
+    ]: ...
+    def close(self) -> None: ...

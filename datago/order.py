@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +53,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Shards that are open together, in their order, the batches that they complete, and the shards (of any window of
+    """Of one epoch: shards that are open together, in their order, the batches that they complete, and the shards (of any window of
     this epoch until now) that samples still wait in."""
 
+    epoch: int
     parts: list[int]
     batches: list[Planned]
     waiting: set[int]
@@ -96,7 +98,7 @@ class Order:
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self.shuffle_shards, self.drop_last = shuffle_shards, drop_last
         stems = [part.stem for part in self.parts]
-        if twice := next((a for a, b in zip(stems, stems[1:], strict=False) if a == b), None):
+        if twice := next((a for a, b in pairwise(stems) if a == b), None):
             raise InputError(f"two shards are called {twice!r}: their names must differ before the extension")
         counts: dict[int, int] = {}
         for part in self.parts:
@@ -123,7 +125,7 @@ class Order:
                 position += len(window.batches)
                 if position > start:
                     batches = [b for b in window.batches if b.position >= start]
-                    yield Window(window.parts, batches, window.waiting)
+                    yield Window(epoch, window.parts, batches, window.waiting)
             epoch += 1
 
     def batches(self, start: int = 0) -> Iterator[Planned]:
@@ -155,7 +157,7 @@ class Order:
             batches = [Planned(position + n, epoch, b, p, r) for n, (_, b, p, r) in enumerate(full)]
             position += len(batches)
             held = {int(n) for w in waiting.values() for n in np.unique(w.parts)}
-            yield Window(chosen, batches, held)
+            yield Window(epoch, chosen, batches, held)
 
     def _samples(self, chosen: list[int]) -> tuple[Numbers, Numbers, npt.NDArray[np.int32]]:
         """Shard, row and bucket of every sample of these shards, as stored."""

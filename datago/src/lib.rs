@@ -4,7 +4,9 @@ mod decode;
 mod encode;
 mod error;
 mod exif;
+mod fit;
 mod inspect;
+mod loader;
 mod mask;
 mod orient;
 mod phash;
@@ -24,6 +26,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::loader::python::{Loader, read};
     #[pymodule_export]
     use crate::python::{inspect, write_shard};
 }

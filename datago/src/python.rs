@@ -15,7 +15,7 @@ use crate::source::Source;
 use crate::stage::{Spent, Stage};
 
 /// Lets Ctrl-C through while the workers run.
-fn check_signals() -> Result<()> {
+pub fn check_signals() -> Result<()> {
     Python::attach(|py| py.check_signals()).map_err(Error::Python)
 }
 

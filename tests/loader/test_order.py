@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def everything(parts: list[Part]) -> list[Sample]:
     return sorted((part.stem, row) for part in parts for row in range(len(part.buckets)))
 
 
-def made(parts: list[Part], size: int, seed: int = 0, **options: int) -> Order | None:
+def made(parts: list[Part], size: int, seed: int = 0, **options: Any) -> Order | None:
     if not any(len(part.buckets) for part in parts):
         with pytest.raises(ConfigError, match="no samples"):
             Order(parts, batch_size=size, seed=seed)

@@ -1,0 +1,252 @@
+//! One batch while it is made: each sample is decoded into its own part of one block, which is handed over whole.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::BytesMut;
+
+use super::shard::Shard;
+use crate::decode::{self, Limits};
+use crate::error::{Error, Result};
+use crate::fit::pixels_into;
+use crate::mask;
+use crate::orient::displayed;
+use crate::reason::{Failure, Verdict, caught};
+use crate::s3::Ahead;
+use crate::sample::Record;
+use crate::shard::read::{Stored, Wanted};
+use crate::source::Source;
+
+/// What a stream wants of every sample.
+pub struct Options {
+    pub wanted: Wanted,
+    pub limits: Limits,
+}
+
+/// Where a sample comes from.
+pub enum Input {
+    Row { shard: Arc<Shard>, row: usize },
+    Record(Record),
+}
+
+/// One sample, made.
+struct Made {
+    id: String,
+    attributes: Vec<u8>,
+    payloads: Vec<Option<Vec<u8>>>,
+    /// The picture's bytes, where they are wanted and not its pixels.
+    encoded: Option<Vec<u8>>,
+    failure: Option<Failure>,
+}
+
+#[derive(Default)]
+struct Slot {
+    input: Option<Input>,
+    pixels: BytesMut,
+    made: Option<Result<Made>>,
+}
+
+pub struct Job {
+    /// (width, height) of its pictures; `None`: their bytes are handed over as they are.
+    target: Option<(u32, u32)>,
+    slots: Vec<Mutex<Slot>>,
+    left: AtomicUsize,
+    shards: Vec<Arc<Shard>>,
+    ahead: Ahead,
+}
+
+/// A batch as it is handed over. Samples that can not be used are in `failures` alone.
+#[derive(Default)]
+pub struct Batch {
+    pub ids: Vec<String>,
+    /// A JSON array of an object for each sample.
+    pub attributes: Vec<u8>,
+    /// One list for each payload wanted.
+    pub payloads: Vec<Vec<Option<Vec<u8>>>>,
+    pub target: Option<(u32, u32)>,
+    /// The pictures one after the other, where there is a target.
+    pub block: Vec<u8>,
+    pub encoded: Vec<Vec<u8>>,
+    pub failures: Vec<(String, Failure)>,
+}
+
+impl Job {
+    pub fn new(
+        inputs: Vec<Input>,
+        shards: Vec<Arc<Shard>>,
+        target: Option<(u32, u32)>,
+        options: &Options,
+    ) -> Result<Self> {
+        let sources = inputs.iter().filter_map(|input| match input {
+            Input::Record(record) => Some(record.sources()),
+            Input::Row { .. } => None,
+        });
+        let ahead = Ahead::start(sources.flatten(), options.limits.max_bytes)?;
+        let size = size(target);
+        let mut block = BytesMut::zeroed(size * inputs.len());
+        let left = AtomicUsize::new(inputs.len());
+        let slot = |input| {
+            let pixels = block.split_to(size);
+            Mutex::new(Slot { input: Some(input), pixels, made: None })
+        };
+        Ok(Job { target, slots: inputs.into_iter().map(slot).collect(), left, shards, ahead })
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.left.load(Ordering::Acquire) == 0
+    }
+
+    /// Makes one sample; true if it was the last.
+    pub fn make(&self, index: usize, options: &Options) -> bool {
+        let mut slot = lock(&self.slots[index]);
+        if let Some(input) = slot.input.take() {
+            let pixels = &mut slot.pixels[..];
+            // Of a panic outside the decoders nothing is known but that it is our bug.
+            let made = caught(|| Ok(make(input, self.target, pixels, options)));
+            slot.made = Some(made.unwrap_or_else(|failure| Err(Error::Input(failure.detail))));
+        }
+        drop(slot);
+        self.left.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Wakes whoever waits for bytes of this batch.
+    pub fn stop(&self) {
+        self.ahead.stop();
+        self.shards.iter().for_each(|shard| shard.stop());
+    }
+
+    /// Puts together what was made. The first sample that could not be read, in the batch's order, is the error.
+    pub fn finish(&self, payloads: usize) -> Result<Batch> {
+        let size = size(self.target);
+        let mut batch = Batch { target: self.target, ..Batch::default() };
+        batch.payloads = (0..payloads).map(|_| Vec::with_capacity(self.slots.len())).collect();
+        batch.attributes.push(b'[');
+        let mut block = BytesMut::new();
+        let mut kept = Vec::with_capacity(self.slots.len());
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Slot { pixels, made, .. } = std::mem::take(&mut *lock(slot));
+            let made = made.unwrap_or_else(|| Err(Error::Storage("the stream was closed".into())))?;
+            // Neighbours of one block: joined without a copy.
+            block.unsplit(pixels);
+            if let Some(failure) = made.failure {
+                batch.failures.push((made.id, failure));
+                continue;
+            }
+            kept.push(index);
+            batch.ids.push(made.id);
+            if batch.attributes.len() > 1 {
+                batch.attributes.push(b',');
+            }
+            batch.attributes.extend_from_slice(&made.attributes);
+            for (list, payload) in batch.payloads.iter_mut().zip(made.payloads) {
+                list.push(payload);
+            }
+            batch.encoded.extend(made.encoded);
+        }
+        batch.attributes.push(b']');
+        for (to, &from) in kept.iter().enumerate() {
+            if to != from {
+                block.copy_within(from * size..(from + 1) * size, to * size);
+            }
+        }
+        block.truncate(kept.len() * size);
+        batch.block = block.into();
+        Ok(batch)
+    }
+}
+
+fn size(target: Option<(u32, u32)>) -> usize {
+    target.map_or(0, |(width, height)| width as usize * height as usize * 3)
+}
+
+fn make(input: Input, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Options) -> Result<Made> {
+    let mut made = match input {
+        Input::Row { shard, row } => from_row(shard.row(row, &options.wanted)?, target, pixels, options),
+        Input::Record(record) => from_record(record, target, pixels, options)?,
+    };
+    if made.failure.is_none()
+        && let Err(cause) =
+            serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&made.attributes)
+    {
+        made.failure = Some(Failure::corrupt(format!("Its attributes are no JSON object: {cause}.")));
+    }
+    Ok(made)
+}
+
+fn from_row(stored: Stored, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Options) -> Made {
+    let Stored { id, mut data, image, attributes, payloads, mut failure } = stored;
+    let mut encoded = None;
+    if failure.is_none() {
+        match target {
+            Some(target) => {
+                let fitted = caught(|| pixels_into(&data[image], target, options.limits, pixels));
+                failure = fitted.err();
+            }
+            None => {
+                data.truncate(image.end);
+                encoded = Some(data.split_off(image.start));
+            }
+        }
+    }
+    Made { id, attributes, payloads, encoded, failure }
+}
+
+fn from_record(
+    record: Record,
+    target: Option<(u32, u32)>,
+    pixels: &mut [u8],
+    options: &Options,
+) -> Result<Made> {
+    let outcome = caught(|| prepare(&record, target, pixels, options));
+    // A picture that can not be used leaves its payloads unread.
+    record.sources().for_each(Source::forget);
+    let Record { sample_id: id, attributes, .. } = record;
+    match outcome {
+        Ok((encoded, payloads)) => Ok(Made { id, attributes, payloads, encoded, failure: None }),
+        Err(failure) if failure.reason.retryable() => {
+            Err(Error::Storage(format!("sample {id}: {}", failure.detail)))
+        }
+        Err(failure) => {
+            Ok(Made { id, attributes, payloads: Vec::new(), encoded: None, failure: Some(failure) })
+        }
+    }
+}
+
+type Prepared = (Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
+
+/// The picture and the payloads wanted, as a shard of this bucket would hold them.
+fn prepare(
+    record: &Record,
+    target: Option<(u32, u32)>,
+    pixels: &mut [u8],
+    options: &Options,
+) -> Verdict<Prepared> {
+    let data = record.image.load(options.limits.max_bytes)?;
+    if let Some(target) = target {
+        pixels_into(&data, target, options.limits, pixels)?;
+    }
+    let mut found: Vec<Option<Vec<u8>>> = options.wanted.payloads.iter().map(|_| None).collect();
+    for payload in &record.payloads {
+        let Some(at) = options.wanted.payloads.iter().position(|name| *name == payload.name) else {
+            continue;
+        };
+        let bytes = payload.data.load(options.limits.max_bytes)?;
+        found[at] = Some(match target.filter(|_| payload.is_mask) {
+            Some(target) => {
+                let header = decode::probe(&data, decode::recognise(&data)?)?;
+                let shown = displayed(header.width, header.height, header.orientation);
+                mask::fit(&bytes, shown, target, options.limits)?
+            }
+            None => bytes.into_vec(),
+        });
+    }
+    Ok((target.is_none().then(|| data.into_vec()), found))
+}
+
+fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
