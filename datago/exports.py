@@ -115,7 +115,7 @@ class Fitted:
     @classmethod
     def of(cls, shards: list[tuple[str, int]], sizes: list[Size | None], content: Any) -> Fitted:
         """`shards` are (stem, samples), `sizes` those of their pictures, `content` what tells their samples from others."""
-        known: list[Size | None] = sorted({size for size in sizes if size is not None})
+        known: list[Size | None] = [*sorted({size for size in sizes if size is not None})]
         known += [None] if None in sizes else []
         numbers = {size: n for n, size in enumerate(known)}
         parts = [Part.of(stem, n, numbers[size]) for (stem, n), size in zip(shards, sizes, strict=True)]

@@ -14,6 +14,8 @@ from PIL import Image
 import datago
 from datago import Payload, Pictures, Recipe, Record
 
+COUNT = 90
+"""Samples in an export, unless a test wants another number."""
 FORMATS = ("webdataset", "mds", "parquet")
 SIDES = ((48, 48), (64, 36), (36, 64))
 """Width and height of pictures, by turns: each in a bucket of its own."""
