@@ -12,7 +12,7 @@ from datago import _core
 from datago.errors import ConfigError
 from datago.exports import Fitted, Size
 from datago.order import Planned
-from datago.planning import plan
+from datago.planning import ShardPlan, plan
 from datago.recipe import Recipe
 from datago.shards import Record
 
@@ -24,6 +24,7 @@ class Pictures:
     They are planned into shards as `plan` would, so their order is that of an export of the same samples with the same
     recipe. `record` is called in the thread that iterates, once for each sample and epoch, shortly before the sample is
     read: credentials that expire may be given anew. `content` identifies the samples, for tokens; without it their ids do.
+    `planned` gives the shards of a recipe where they are not those of `plan`.
     """
 
     sample_ids: Sequence[str]
@@ -31,6 +32,7 @@ class Pictures:
     heights: npt.ArrayLike
     record: Callable[[str], Record]
     content: Any = None
+    planned: Callable[[Recipe], list[ShardPlan]] | None = None
     _plans: list[tuple[str, ...]] = field(default_factory=list, init=False, repr=False)
 
     def fitted(self, recipe: Recipe | None, *, decode: bool) -> Fitted:
@@ -41,7 +43,12 @@ class Pictures:
                 "recipe: untouched pictures have many sizes, which do not stack: use size='bucket' or 'fixed', or "
                 "decode=False for their bytes"
             )
-        plans = sorted(plan(self.sample_ids, self.widths, self.heights, recipe), key=lambda p: _stem(p.name))
+        plans = (
+            plan(self.sample_ids, self.widths, self.heights, recipe)
+            if self.planned is None
+            else self.planned(recipe)
+        )
+        plans.sort(key=lambda p: _stem(p.name))
         self._plans = [p.sample_ids for p in plans]
         sizes: list[Size | None] = [p.bucket if decode else None for p in plans]
         content = self.content or [list(p.sample_ids) for p in plans]

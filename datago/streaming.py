@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -268,6 +268,27 @@ class Stream:
                 loader.release(number)
                 opened.remove(number)
             window = following
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of `stream` beside source, batch size and recipe, for those who pass them on."""
+
+    decode: bool
+    payloads: Sequence[str]
+    seed: int
+    shuffle: bool
+    shuffle_shards: int
+    drop_last: bool
+    epochs: int | None
+    rank: int
+    world_size: int
+    resume: Mapping[str, Any] | None
+    threads: int
+    prefetch: int
+    timeout: float | None
+    verify: bool
+    max_bytes: int
+    max_pixels: int
 
 
 def stream(

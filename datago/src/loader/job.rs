@@ -72,11 +72,16 @@ pub struct Batch {
 
 impl Job {
     pub fn new(
-        inputs: Vec<Input>,
+        mut inputs: Vec<Input>,
         shards: Vec<Arc<Shard>>,
         target: Option<(u32, u32)>,
         options: &Options,
     ) -> Result<Self> {
+        for input in &mut inputs {
+            if let Input::Record(record) = input {
+                record.payloads.retain(|payload| options.wanted.payloads.contains(&payload.name));
+            }
+        }
         let sources = inputs.iter().filter_map(|input| match input {
             Input::Record(record) => Some(record.sources()),
             Input::Row { .. } => None,
