@@ -113,7 +113,8 @@ impl Shard {
 /// Reads a shard; the parser of a format that is not ours may panic on damage.
 fn unpanicked<T>(shown: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
     caught(|| Ok(read())).unwrap_or_else(|failure| {
-        Err(Error::Damaged(format!("shard {shown} is damaged: {}", failure.detail)))
+        let why = failure.detail.trim_start_matches("The decoder panicked: ").trim_end_matches('.');
+        Err(Error::Damaged(format!("shard {shown} is damaged: its reader gave up ({why})")))
     })
 }
 
