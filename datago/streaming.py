@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datago import _core
-from datago.errors import ConfigError, DatagoError
+from datago.errors import ConfigError, CorruptionError, DatagoError
 from datago.exports import Export
 from datago.inspection import MAX_BYTES, MAX_PIXELS
 from datago.order import Order, Planned, check_whole
@@ -158,7 +158,7 @@ class Stream:
             asked.position,
             asked.epoch,
             ids,
-            json.loads(attributes),
+            _parsed(attributes),
             images,
             encoded,
             dict(zip(self._payloads, payloads, strict=True)),
@@ -189,6 +189,14 @@ class Stream:
         if self._end is not None:
             position = max(self._start, min(position, self._end))
         return make_token(self._follows, position, self._order.per_epoch)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Where time goes: seconds that the threads together were `reading` and `decoding`, and that the caller was `waiting`.
+        Waiting near zero: training is the bottleneck; else what is long in relation to its threads (eight read)."""
+        loader = self._loader
+        reading, decoding, waiting = (0.0, 0.0, 0.0) if loader is None else loader.seconds()
+        return {"reading": reading, "decoding": decoding, "waiting": waiting}
 
     def torch(self) -> TorchStream:
         """The same stream as a `torch.utils.data.IterableDataset`, for a `DataLoader` with `batch_size=None` and any
@@ -268,6 +276,14 @@ class Stream:
                 loader.release(number)
                 opened.remove(number)
             window = following
+
+
+def _parsed(attributes: bytes) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = json.loads(attributes)
+    except ValueError as cause:  # such as a number of more digits than Python reads
+        raise CorruptionError(f"the attributes of a batch can not be read: {cause}") from None
+    return found
 
 
 class StreamOptions(TypedDict, total=False):

@@ -323,3 +323,32 @@ def test_an_unknown_keyword_and_a_folder_without_an_index_are_refused(tmp_path: 
     (tmp_path / "index.json").write_text('{"format": "x"}')
     with pytest.raises(CorruptionError, match="format 'x'"):
         stream(tmp_path)
+
+
+def test_memory_does_not_grow_with_the_number_of_batches(tmp_path: Path) -> None:
+    """The bound that docs/datago.md states, with room for the interpreter."""
+    folder = export(tmp_path / "e", COUNT, recipe_of("mds", size="fixed", side=512))
+    program = (
+        "import sys, datago\n"
+        "def peak():\n"
+        "    with open('/proc/self/status') as file:\n"
+        "        return next(int(line.split()[1]) for line in file if line.startswith('VmHWM'))\n"
+        "before = peak()\n"
+        "stream = datago.stream(sys.argv[1], batch_size=9, epochs=int(sys.argv[2]), prefetch=2, threads=2)\n"
+        "pixels = sum(batch.images[:, 0, 0, 2].sum() for batch in stream)\n"
+        "print(peak() - before, pixels)\n"
+    )
+    grown = []
+    for epochs in (1, 12):
+        run = subprocess.run(
+            [sys.executable, "-c", program, str(folder), str(epochs)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        kibibytes, pixels = map(int, run.stdout.split())
+        assert pixels == 77 * COUNT * epochs
+        grown.append(kibibytes << 10)
+    block = 9 * 512 * 512 * 3
+    assert max(grown) < (2 + 2) * block + (48 << 20)
+    assert grown[1] < grown[0] + 2 * block

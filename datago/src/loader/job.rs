@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use serde_json::{Map, Value};
 
 use super::shard::Shard;
 use crate::decode::{self, Limits};
@@ -15,7 +16,7 @@ use crate::reason::{Failure, Verdict, caught};
 use crate::s3::Ahead;
 use crate::sample::Record;
 use crate::shard::read::{Stored, Wanted};
-use crate::source::Source;
+use crate::source::{Loaded, Source};
 
 /// What a stream wants of every sample.
 pub struct Options {
@@ -27,6 +28,13 @@ pub struct Options {
 pub enum Input {
     Row { shard: Arc<Shard>, row: usize },
     Record(Record),
+}
+
+/// One sample, read.
+struct Read {
+    stored: Stored,
+    /// Which of its payloads are masks, to be cut as the picture is.
+    masks: Vec<bool>,
 }
 
 /// One sample, made.
@@ -42,6 +50,7 @@ struct Made {
 #[derive(Default)]
 struct Slot {
     input: Option<Input>,
+    read: Option<Result<Read>>,
     pixels: BytesMut,
     made: Option<Result<Made>>,
 }
@@ -92,7 +101,7 @@ impl Job {
         let left = AtomicUsize::new(inputs.len());
         let slot = |input| {
             let pixels = block.split_to(size);
-            Mutex::new(Slot { input: Some(input), pixels, made: None })
+            Mutex::new(Slot { input: Some(input), pixels, ..Slot::default() })
         };
         Ok(Job { target, slots: inputs.into_iter().map(slot).collect(), left, shards, ahead })
     }
@@ -105,14 +114,27 @@ impl Job {
         self.left.load(Ordering::Acquire) == 0
     }
 
-    /// Makes one sample; true if it was the last.
-    pub fn make(&self, index: usize, options: &Options) -> bool {
+    /// Reads one sample; may wait for a disk or a network.
+    pub fn read(&self, index: usize, options: &Options) {
         let mut slot = lock(&self.slots[index]);
         if let Some(input) = slot.input.take() {
+            let read = caught(|| {
+                Ok(match input {
+                    Input::Row { shard, row } => from_row(&shard, row, &options.wanted),
+                    Input::Record(record) => from_record(record, options),
+                })
+            });
+            slot.read = Some(settled(read));
+        }
+    }
+
+    /// Makes one sample of what was read; true if it was the last.
+    pub fn make(&self, index: usize, options: &Options) -> bool {
+        let mut slot = lock(&self.slots[index]);
+        if let Some(read) = slot.read.take() {
             let pixels = &mut slot.pixels[..];
-            // Of a panic outside the decoders nothing is known but that it is our bug.
-            let made = caught(|| Ok(make(input, self.target, pixels, options)));
-            slot.made = Some(made.unwrap_or_else(|failure| Err(Error::Input(failure.detail))));
+            slot.made =
+                Some(settled(caught(|| Ok(read.map(|read| make(read, self.target, pixels, options))))));
         }
         drop(slot);
         self.left.fetch_sub(1, Ordering::AcqRel) == 1
@@ -168,88 +190,78 @@ fn size(target: Option<(u32, u32)>) -> usize {
     target.map_or(0, |(width, height)| width as usize * height as usize * 3)
 }
 
-fn make(input: Input, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Options) -> Result<Made> {
-    let mut made = match input {
-        Input::Row { shard, row } => from_row(shard.row(row, &options.wanted)?, target, pixels, options),
-        Input::Record(record) => from_record(record, target, pixels, options)?,
-    };
-    if made.failure.is_none()
-        && let Err(cause) =
-            serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&made.attributes)
-    {
-        made.failure = Some(Failure::corrupt(format!("Its attributes are no JSON object: {cause}.")));
-    }
-    Ok(made)
+/// Of a panic outside the decoders nothing is known but that it is our bug.
+fn settled<T>(outcome: Verdict<Result<T>>) -> Result<T> {
+    outcome.unwrap_or_else(|failure| Err(Error::Input(failure.detail)))
 }
 
-fn from_row(stored: Stored, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Options) -> Made {
-    let Stored { id, mut data, image, attributes, payloads, mut failure } = stored;
-    let mut encoded = None;
-    if failure.is_none() {
-        match target {
-            Some(target) => {
-                let fitted = caught(|| pixels_into(&data[image], target, options.limits, pixels));
-                failure = fitted.err();
-            }
-            None => {
-                data.truncate(image.end);
-                encoded = Some(data.split_off(image.start));
-            }
+fn from_row(shard: &Shard, row: usize, wanted: &Wanted) -> Result<Read> {
+    let stored = shard.row(row, wanted)?;
+    Ok(Read { masks: vec![false; stored.payloads.len()], stored })
+}
+
+/// A record as a row. One that could not be read is an error: a later attempt might read it.
+fn from_record(record: Record, options: &Options) -> Result<Read> {
+    let wanted = &options.wanted;
+    let mut masks = vec![false; wanted.payloads.len()];
+    let load = |source: &Source| source.load(wanted.max_bytes).map(Loaded::into_vec);
+    let mut all = || -> Verdict<(Vec<u8>, Vec<Option<Vec<u8>>>)> {
+        let image = load(&record.image)?;
+        let mut payloads = vec![None; wanted.payloads.len()];
+        for payload in &record.payloads {
+            let Some(at) = wanted.payloads.iter().position(|name| *name == payload.name) else { continue };
+            payloads[at] = Some(load(&payload.data)?);
+            masks[at] = payload.is_mask;
         }
-    }
-    Made { id, attributes, payloads, encoded, failure }
-}
-
-fn from_record(
-    record: Record,
-    target: Option<(u32, u32)>,
-    pixels: &mut [u8],
-    options: &Options,
-) -> Result<Made> {
-    let outcome = caught(|| prepare(&record, target, pixels, options));
+        Ok((image, payloads))
+    };
+    let loaded = all();
     // A picture that can not be used leaves its payloads unread.
     record.sources().for_each(Source::forget);
     let Record { sample_id: id, attributes, .. } = record;
-    match outcome {
-        Ok((encoded, payloads)) => Ok(Made { id, attributes, payloads, encoded, failure: None }),
+    let stored = match loaded {
+        Ok((data, payloads)) => {
+            Stored { id, image: 0..data.len(), data, attributes, payloads, failure: None }
+        }
         Err(failure) if failure.reason.retryable() => {
-            Err(Error::Storage(format!("sample {id}: {}", failure.detail)))
+            return Err(Error::Storage(format!("sample {id}: {}", failure.detail)));
         }
-        Err(failure) => {
-            Ok(Made { id, attributes, payloads: Vec::new(), encoded: None, failure: Some(failure) })
-        }
-    }
+        Err(failure) => Stored { id, failure: Some(failure), ..Stored::default() },
+    };
+    Ok(Read { stored, masks })
 }
 
-type Prepared = (Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
-
-/// The picture and the payloads wanted, as a shard of this bucket would hold them.
-fn prepare(
-    record: &Record,
-    target: Option<(u32, u32)>,
-    pixels: &mut [u8],
-    options: &Options,
-) -> Verdict<Prepared> {
-    let data = record.image.load(options.limits.max_bytes)?;
-    if let Some(target) = target {
-        pixels_into(&data, target, options.limits, pixels)?;
-    }
-    let mut found: Vec<Option<Vec<u8>>> = options.wanted.payloads.iter().map(|_| None).collect();
-    for payload in &record.payloads {
-        let Some(at) = options.wanted.payloads.iter().position(|name| *name == payload.name) else {
-            continue;
-        };
-        let bytes = payload.data.load(options.limits.max_bytes)?;
-        found[at] = Some(match target.filter(|_| payload.is_mask) {
-            Some(target) => {
-                let header = decode::probe(&data, decode::recognise(&data)?)?;
+fn make(read: Read, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Options) -> Made {
+    let Read { stored: Stored { id, mut data, image, attributes, mut payloads, failure }, masks } = read;
+    let fitted = match (failure, target) {
+        (Some(failure), _) => Err(failure),
+        (None, None) => Ok(()),
+        (None, Some(target)) => caught(|| {
+            let data = &data[image.clone()];
+            pixels_into(data, target, options.limits, pixels)?;
+            let masks =
+                payloads.iter_mut().zip(masks).filter_map(|(payload, is)| payload.as_mut().filter(|_| is));
+            for payload in masks {
+                let header = decode::probe(data, decode::recognise(data)?)?;
                 let shown = displayed(header.width, header.height, header.orientation);
-                mask::fit(&bytes, shown, target, options.limits)?
+                *payload = mask::fit(payload, shown, target, options.limits)?;
             }
-            None => bytes.into_vec(),
-        });
-    }
-    Ok((target.is_none().then(|| data.into_vec()), found))
+            Ok(())
+        }),
+    };
+    let failure = fitted.and_then(|()| check_attributes(&attributes)).err();
+    let encoded = (target.is_none() && failure.is_none()).then(|| {
+        data.truncate(image.end);
+        data.split_off(image.start)
+    });
+    Made { id, attributes, payloads, encoded, failure }
+}
+
+fn check_attributes(text: &[u8]) -> Verdict<()> {
+    // Parsed, and not skimmed: text that is no UTF-8, or nested without end, would fail all of the batch later.
+    serde_json::from_slice::<Map<String, Value>>(text)
+        .map(drop)
+        .map_err(|cause| Failure::corrupt(format!("Its attributes are no JSON object: {cause}.")))
 }
 
 fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {

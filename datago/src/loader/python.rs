@@ -1,6 +1,7 @@
 //! The loader as Python sees it; see `datago.stream`.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -125,6 +126,14 @@ impl Loader {
         let timeout = timeout.map_err(|e| Error::Config(format!("timeout: {e}")))?;
         let batch = py.detach(|| self.engine.next(timeout, crate::python::check_signals))?;
         handed(py, batch)
+    }
+
+    /// Seconds that all threads together read and decoded, and that `next` was waited in.
+    fn seconds(&self) -> (f64, f64, f64) {
+        let spent = self.engine.seconds();
+        let of =
+            |nanoseconds: &AtomicU64| Duration::from_nanos(nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
+        (of(&spent.reading), of(&spent.making), of(&spent.waiting))
     }
 
     /// Ends the threads; what they had not done is dropped.

@@ -45,9 +45,14 @@ impl Parquet {
             .with_offset_index_policy(PageIndexPolicy::Optional)
             .parse_and_finish(&At(Arc::clone(&place)))
             .map_err(|cause| unread(&place, &cause))?;
-        let mut starts = vec![0];
+        let (mut starts, mut rows) = (vec![0], 0_u64);
         for group in metadata.row_groups() {
-            starts.push(starts[starts.len() - 1] + usize::try_from(group.num_rows()).unwrap_or(0));
+            // A row takes more than a byte, so what is allocated for rows is bounded by the file.
+            rows = rows.saturating_add(u64::try_from(group.num_rows()).unwrap_or(u64::MAX));
+            if rows > place.length() {
+                return Err(place.damaged("it claims more rows than it has bytes"));
+            }
+            starts.push(rows as usize);
         }
         let find = |name: &str| {
             column(&metadata, name).ok_or_else(|| place.damaged(&format!("it has no column {name:?}")))
