@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 use serde_json::{Map, Value};
 
+use super::raw;
 use super::shard::Shard;
 use crate::decode::{self, Limits};
 use crate::error::{Error, Result};
@@ -238,6 +239,9 @@ fn make(read: Read, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Opt
         (None, None) => Ok(()),
         (None, Some(target)) => caught(|| {
             let data = &data[image.clone()];
+            if raw::is_npy(data) {
+                return raw::pixels_into(data, target, options.limits, pixels);
+            }
             pixels_into(data, target, options.limits, pixels)?;
             let masks =
                 payloads.iter_mut().zip(masks).filter_map(|(payload, is)| payload.as_mut().filter(|_| is));

@@ -3,6 +3,7 @@
 mod engine;
 mod job;
 pub mod python;
+pub mod raw;
 mod shard;
 
 pub use self::engine::Engine;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Place, Rows, Stored, Wanted, check_sizes};
 use crate::error::Result;
+use crate::loader::raw::npy_of_mds;
 
 /// Where a column's value lies, once its sample's sizes are known.
 struct Column {
@@ -22,6 +23,8 @@ pub struct Mds {
     head: usize,
     /// Whether there is more in a sample than what is always read.
     payloads: bool,
+    /// Whether pictures are stored as arrays of pixels.
+    arrays: bool,
 }
 
 const BASE: &[&str] = &["id", "image", "width", "height", "attributes"];
@@ -62,7 +65,8 @@ impl Mds {
         let (id, image, attributes) = (find("id")?, find("image")?, find("attributes")?);
         let head = 4 * columns.iter().filter(|column| column.size.is_none()).count();
         let payloads = columns.iter().any(|column| !BASE.contains(&column.name.as_str()));
-        Ok(Mds { place, offsets, columns, id, image, attributes, head, payloads })
+        let arrays = description["column_encodings"][image] == "ndarray:uint8";
+        Ok(Mds { place, offsets, columns, id, image, attributes, head, payloads, arrays })
     }
 
     /// Where each column lies, counted from the sample's start.
@@ -124,6 +128,11 @@ impl Rows for Mds {
             true => (data, at as usize..(at + size) as usize),
             false => (value(self.image)?, 0..size as usize),
         };
+        if self.arrays {
+            stored.data = npy_of_mds(&stored.data[stored.image])
+                .ok_or_else(|| self.place.damaged("an array of pixels is none"))?;
+            stored.image = 0..stored.data.len();
+        }
         Ok(stored)
     }
 }
