@@ -19,6 +19,7 @@ from datago.errors import (
     StreamTimeoutError,
 )
 from datago.exports import Export
+from datago.folders import pictures_in
 from datago.inspection import Inspection, inspect
 from datago.pictures import Pictures
 from datago.planning import ShardPlan, plan
@@ -51,6 +52,7 @@ __all__ = [
     "assign",
     "buckets",
     "inspect",
+    "pictures_in",
     "plan",
     "stream",
     "write_shard",

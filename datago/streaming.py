@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from datago import _core
 from datago.errors import ConfigError, CorruptionError, DatagoError
 from datago.exports import Export
+from datago.folders import pictures_in
 from datago.inspection import MAX_BYTES, MAX_PIXELS
 from datago.order import Order, Planned, check_whole
 from datago.pictures import Pictures
@@ -329,7 +331,8 @@ def stream(
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
 ) -> Stream:
-    """Stream an export (its folder: a local path, or an `S3Object` whose key is the folder's) or `Pictures` in batches.
+    """Stream an export (its folder: a local path, or an `S3Object` whose key is the folder's), `Pictures`, or a local folder
+    of plain pictures (see `pictures_in`) in batches.
 
     Each batch holds samples of one size, so it stacks. An export's pictures come in the size they have there; `recipe`
     (its `size`, `side`, `patch` and bounds) fits them to another, and `Pictures` to the default recipe unless one is given.
@@ -348,7 +351,12 @@ def stream(
     ready in time (then it may be asked again). `stream` itself raises `ConfigError` for an argument or token that does not
     fit, and what `Export` raises.
     """
-    found = source if isinstance(source, Export | Pictures) else Export(source)
+    if isinstance(source, Export | Pictures):
+        found = source
+    elif isinstance(source, S3Object) or not Path(source).is_dir() or (Path(source) / "index.json").exists():
+        found = Export(source)
+    else:
+        found = pictures_in(source)
     return Stream(
         found,
         batch_size=batch_size,

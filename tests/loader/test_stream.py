@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 
 import datago
-from datago import Batch, ConfigError, CorruptionError, Recipe, StorageError, Stream, StreamTimeoutError
+from datago import (
+    Batch,
+    ConfigError,
+    CorruptionError,
+    InputError,
+    Recipe,
+    StorageError,
+    Stream,
+    StreamTimeoutError,
+)
 from tests.loader.exports import COUNT, FORMATS, export, picture, pictures, recipe_of, record
 
 
@@ -318,8 +327,10 @@ def test_values_out_of_range_are_refused(exports: dict[str, Path], options: dict
 def test_an_unknown_keyword_and_a_folder_without_an_index_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="batchsize"):
         datago.stream(tmp_path, batchsize=3)  # type: ignore[call-arg]
-    with pytest.raises(StorageError, match=r"index\.json"):
+    with pytest.raises(InputError, match=r"index\.json"):
         stream(tmp_path)
+    with pytest.raises(StorageError, match=r"index\.json"):
+        stream(tmp_path / "none")
     (tmp_path / "index.json").write_text('{"format": "x"}')
     with pytest.raises(CorruptionError, match="format 'x'"):
         stream(tmp_path)
@@ -352,3 +363,26 @@ def test_memory_does_not_grow_with_the_number_of_batches(tmp_path: Path) -> None
     block = 9 * 512 * 512 * 3
     assert max(grown) < (2 + 2) * block + (48 << 20)
     assert grown[1] < grown[0] + 2 * block
+
+
+def test_a_folder_of_plain_pictures_is_streamed(tmp_path: Path) -> None:
+    for n in range(20):
+        path = tmp_path / ("a/b" if n % 2 else "c") / f"{n}.any"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(record(n).image)  # type: ignore[arg-type]
+    (tmp_path / "c" / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden.png").write_bytes(record(1).image)  # type: ignore[arg-type]
+    recipe = Recipe(side=32, patch=8)
+    seen = []
+    for batch in stream(tmp_path, recipe=recipe):
+        assert batch.images is not None
+        for n, sample_id in enumerate(batch.ids):
+            number = int(sample_id.rpartition("/")[2].removesuffix(".any"))
+            assert sample_id == f"{'a/b' if number % 2 else 'c'}/{number}.any"
+            assert (batch.images[n] == picture(number)[0, 0]).all()
+            seen.append(number)
+    assert sorted(seen) == list(range(20))
+    token = stream(tmp_path, recipe=recipe).token()
+    (tmp_path / "c" / "0.any").write_bytes(record(3).image)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="source"):
+        stream(tmp_path, recipe=recipe, resume=token)
