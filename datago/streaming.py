@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from datago.torch_stream import TorchBatch, TorchStream
 
+_ELSEWHERE = re.compile(r"(?P<ref>[a-z0-9][a-z0-9_-]*@\d+\Z)|s3://")
 Place = str | os.PathLike[str] | S3Object
 
 
@@ -351,6 +353,13 @@ def stream(
     ready in time (then it may be asked again). `stream` itself raises `ConfigError` for an argument or token that does not
     fit, and what `Export` raises.
     """
+    if isinstance(source, str) and (elsewhere := _ELSEWHERE.match(source)) and not Path(source).exists():
+        how = (
+            "a snapshot is found in a store: refinery.load_dataset(…, store=…)"
+            if elsewhere["ref"]
+            else "an export on S3 is an S3Object: its bucket and credentials, and the key of its folder"
+        )
+        raise ConfigError(f"{source!r} is no folder of this machine; {how}")
     if isinstance(source, Export | Pictures):
         found = source
     elif isinstance(source, S3Object) or not Path(source).is_dir() or (Path(source) / "index.json").exists():

@@ -327,6 +327,9 @@ def test_values_out_of_range_are_refused(exports: dict[str, Path], options: dict
 def test_an_unknown_keyword_and_a_folder_without_an_index_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="batchsize"):
         datago.stream(tmp_path, batchsize=3)  # type: ignore[call-arg]
+    for place, said in (("train@1", "load_dataset"), ("s3://bucket/export", "S3Object")):
+        with pytest.raises(ConfigError, match=said):
+            stream(place)
     with pytest.raises(InputError, match=r"index\.json"):
         stream(tmp_path)
     with pytest.raises(StorageError, match=r"index\.json"):

@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_path_is_found_among_the_records_of_a_pax_header() {
-        assert_eq!(pax_path(b"13 mtime=123\n13 path=a.jpg\n").as_deref(), Some("a.jpg"));
+        assert_eq!(pax_path(b"13 mtime=123\n14 path=a.jpg\n").as_deref(), Some("a.jpg"));
         for bad in [&b"x"[..], b"99 path=a\n", b"3 path=a\n", b"0 path=a\n", b" path=a\n"] {
             assert_eq!(pax_path(bad), None, "{bad:?}");
         }
