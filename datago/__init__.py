@@ -11,23 +11,38 @@ except ImportError as cause:
 
 from datago.aspect import assign, buckets
 from datago.decoding import Decoded, Headers, decode, probe
-from datago.errors import ConfigError, DatagoError, InputError, StorageError
+from datago.errors import (
+    ConfigError,
+    CorruptionError,
+    DatagoError,
+    InputError,
+    StorageError,
+    StreamTimeoutError,
+)
+from datago.exports import Export
+from datago.folders import pictures_in
 from datago.inspection import Inspection, inspect
+from datago.pictures import Pictures
 from datago.planning import ShardPlan, plan
 from datago.recipe import Recipe
 from datago.remote import S3, S3Object
 from datago.shards import Payload, Record, ShardResult, write_shard
 from datago.stages import Stages
+from datago.streaming import Batch, Stream, stream
 
 __all__ = [
     "S3",
+    "Batch",
     "ConfigError",
+    "CorruptionError",
     "DatagoError",
     "Decoded",
+    "Export",
     "Headers",
     "InputError",
     "Inspection",
     "Payload",
+    "Pictures",
     "Recipe",
     "Record",
     "S3Object",
@@ -35,11 +50,15 @@ __all__ = [
     "ShardResult",
     "Stages",
     "StorageError",
+    "Stream",
+    "StreamTimeoutError",
     "assign",
     "buckets",
     "decode",
     "inspect",
+    "pictures_in",
     "plan",
     "probe",
+    "stream",
     "write_shard",
 ]

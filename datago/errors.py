@@ -27,3 +27,16 @@ class StorageError(DatagoError, OSError):
 
     kind = "storage"
     retryable = True
+
+
+class CorruptionError(DatagoError):
+    """Stored data is not what its digest or format says: restore it."""
+
+    kind = "corruption"
+
+
+class StreamTimeoutError(DatagoError, TimeoutError):
+    """A stream had no batch ready within the time given: ask it again."""
+
+    kind = "timeout"
+    retryable = True

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from refinery.fields import Field, FieldType
     from refinery.ledger import Actor, ActorKind, Event
+    from refinery.loading import load_dataset
     from refinery.project import Refinery
     from refinery.snapshots import Snapshot
 
@@ -40,6 +41,7 @@ __all__ = [
     "RefineryError",
     "Snapshot",
     "TransientError",
+    "load_dataset",
 ]
 
 _HOMES = {
@@ -53,6 +55,7 @@ _HOMES = {
     ),
     "refinery.fields": ("Field", "FieldType"),
     "refinery.ledger": ("Actor", "ActorKind", "Event"),
+    "refinery.loading": ("load_dataset",),
     "refinery.project": ("Refinery",),
     "refinery.snapshots": ("Snapshot",),
 }

@@ -120,6 +120,17 @@ def _left(plan: datago.ShardPlan, taken_down: set[str]) -> datago.ShardPlan:
     return datago.ShardPlan(f"{stem}.{digest_json(gone)[:8]}.{extension}", plan.bucket, left)
 
 
+def export_record(store: ObjectStore, row: dict[str, Any]) -> datago.Record:
+    """A sample as datago takes it, from its row in a snapshot: its bytes and its payloads' are blobs of the store."""
+    payloads = [
+        datago.Payload(p["name"], p["extension"], store.address(blob_key(p["digest"])), p["is_mask"])
+        for p in json.loads(row["payloads"])
+    ]
+    extension = _EXTENSIONS.get(row["format"], row["format"])
+    image = store.address(blob_key(row["sample_id"]))
+    return datago.Record(row["sample_id"], image, extension, row["attributes"].encode(), payloads)
+
+
 @dataclass(frozen=True, slots=True)
 class _Writing:
     """How the shards of one export are written. All have the columns of all the snapshot's payloads."""
@@ -211,7 +222,7 @@ class Exporter:
                 record, stages = old[1], None
             else:
                 rows = table.take([where[i] for i in plan.sample_ids]).to_pylist()
-                records = [self._input(row) for row in rows]
+                records = [export_record(self._store, row) for row in rows]
                 writing = _Writing(recipe, payloads, threads=0 if workers == 1 else 1)
                 record, stages = self._write(prefix, plan, records, writing, inputs[plan.name])
             self._store.put_if_absent(record_key(prefix, plan.name), canonical_json(asdict(record)))
@@ -266,19 +277,6 @@ class Exporter:
         """Read every shard of an export again; yields a sentence for each that is missing or damaged."""
         for shard in index["files"]:
             yield from shard_findings(self._store, f"{index['prefix']}/{shard['name']}", {shard["digest"]})
-
-    def _input(self, row: dict[str, Any]) -> datago.Record:
-        payloads = [
-            datago.Payload(p["name"], p["extension"], self._source(p["digest"]), p["is_mask"])
-            for p in json.loads(row["payloads"])
-        ]
-        extension = _EXTENSIONS.get(row["format"], row["format"])
-        return datago.Record(
-            row["sample_id"], self._source(row["sample_id"]), extension, row["attributes"].encode(), payloads
-        )
-
-    def _source(self, blob: str) -> str | datago.S3Object:
-        return self._store.address(blob_key(blob))
 
     def _write(
         self,

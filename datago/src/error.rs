@@ -18,6 +18,10 @@ pub enum Error {
     Input(String),
     /// Reading or writing storage failed: retry.
     Storage(String),
+    /// What was stored is not what its digest or its format says.
+    Damaged(String),
+    /// Nothing came within the time that the caller gave.
+    Timeout(String),
     /// An exception raised by Python while we ran, such as `KeyboardInterrupt`.
     Python(PyErr),
 }
@@ -25,6 +29,18 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The same once more, for another who meets it: a cause that Python raised stays with the first.
+    pub fn again(&self) -> Self {
+        match self {
+            Error::Config(text) => Error::Config(text.clone()),
+            Error::Input(text) => Error::Input(text.clone()),
+            Error::Damaged(text) => Error::Damaged(text.clone()),
+            Error::Timeout(text) => Error::Timeout(text.clone()),
+            Error::Storage(text) => Error::Storage(text.clone()),
+            Error::Python(cause) => Error::Storage(cause.to_string()),
+        }
+    }
+
     /// Names the file and the operation, because an `io::Error` alone names neither.
     pub fn storage(doing: &str, path: &Path, cause: &io::Error) -> Self {
         Error::Storage(format!("could not {doing} {}: {cause}", path.display()))
@@ -34,7 +50,11 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Config(text) | Error::Input(text) | Error::Storage(text) => f.write_str(text),
+            Error::Config(text)
+            | Error::Input(text)
+            | Error::Storage(text)
+            | Error::Damaged(text)
+            | Error::Timeout(text) => f.write_str(text),
             Error::Python(cause) => write!(f, "{cause}"),
         }
     }
@@ -49,6 +69,8 @@ impl From<Error> for PyErr {
             Error::Config(text) => ("ConfigError", text),
             Error::Input(text) => ("InputError", text),
             Error::Storage(text) => ("StorageError", text),
+            Error::Damaged(text) => ("CorruptionError", text),
+            Error::Timeout(text) => ("StreamTimeoutError", text),
         };
         Python::attach(|py| match py.import("datago.errors").and_then(|m| m.getattr(class)) {
             Ok(kind) => match kind.call1((text,)) {

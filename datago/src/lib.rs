@@ -8,6 +8,7 @@ mod exif;
 mod fit;
 mod inspect;
 mod lanczos;
+mod loader;
 mod mask;
 mod orient;
 mod phash;
@@ -31,6 +32,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::loader::python::{Loader, read};
     #[pymodule_export]
     use crate::python::{inspect, write_shard};
     #[pymodule_export]

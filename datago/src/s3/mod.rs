@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 pub use self::ahead::Ahead;
 use self::ahead::Arrival;
 use self::client::Client;
+pub use self::client::network;
 pub use self::upload::upload;
 use crate::error::{Error, Result};
 use crate::reason::Verdict;
@@ -47,6 +48,10 @@ pub struct Location {
 }
 
 impl Location {
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// `s3://bucket/key`, for people.
     pub fn url(&self) -> String {
         format!("s3://{}/{}", self.client.settings.bucket, self.key)

@@ -3,6 +3,7 @@
 mod mds;
 mod output;
 mod parquet;
+pub mod read;
 mod webdataset;
 
 use std::sync::Mutex;
@@ -10,7 +11,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 
 use self::output::Output;
-pub use self::output::Target;
+pub use self::output::{Target, nameless};
 use crate::decode::Limits;
 use crate::error::{Error, Result};
 use crate::pool;
@@ -25,6 +26,17 @@ pub enum ShardFormat {
     Webdataset,
     Mds,
     Parquet,
+}
+
+impl ShardFormat {
+    pub fn named(name: &str) -> Result<Self> {
+        match name {
+            "webdataset" => Ok(ShardFormat::Webdataset),
+            "mds" => Ok(ShardFormat::Mds),
+            "parquet" => Ok(ShardFormat::Parquet),
+            other => Err(Error::Config(format!("{other:?} is no shard format"))),
+        }
+    }
 }
 
 /// How to write one shard.

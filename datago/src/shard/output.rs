@@ -297,7 +297,7 @@ fn sweep(folder: &Path, name: &str) {
 }
 
 /// A new file in `folder` that only this handle knows: whatever ends the process, nothing is left of it.
-fn nameless(folder: &Path, name: &str) -> Result<File> {
+pub fn nameless(folder: &Path, name: &str) -> Result<File> {
     let mut options = File::options();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -1,0 +1,106 @@
+//! A file that many threads read at once, each where it likes.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// An open file of a known length, and what people call it.
+pub struct Place {
+    file: File,
+    length: u64,
+    shown: String,
+}
+
+impl Place {
+    /// A shard on this machine.
+    pub fn open(path: &Path) -> Result<Self> {
+        let known = std::fs::metadata(path).map_err(|e| Error::storage("look up", path, &e))?;
+        if !known.is_file() {
+            // Opening a pipe or a device could block for ever.
+            let cause = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(Error::storage("read", path, &cause));
+        }
+        let file = File::open(path).map_err(|e| Error::storage("open", path, &e))?;
+        Self::of(file, path.display().to_string())
+    }
+
+    pub fn of(file: File, shown: String) -> Result<Self> {
+        let length =
+            file.metadata().map_err(|e| Error::Storage(format!("could not look up {shown}: {e}")))?;
+        Ok(Place { file, length: length.len(), shown })
+    }
+
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Exactly `length` bytes from `at` on.
+    pub fn read(&self, at: u64, length: u64) -> Result<Vec<u8>> {
+        if at.checked_add(length).is_none_or(|end| end > self.length) {
+            return Err(self.damaged("it ends before what it says it holds"));
+        }
+        let mut data = vec![0; length as usize];
+        self.read_into(at, &mut data)?;
+        Ok(data)
+    }
+
+    /// Fills `data` with the bytes from `at` on.
+    pub fn read_into(&self, at: u64, data: &mut [u8]) -> Result<()> {
+        read_exact_at(&self.file, data, at).map_err(|cause| {
+            if cause.kind() == io::ErrorKind::UnexpectedEof {
+                return self.damaged("it ends before what it says it holds");
+            }
+            Error::Storage(format!("could not read {}: {cause}", self.shown))
+        })
+    }
+
+    /// At most `data`'s length of bytes from `at` on; how many there were.
+    pub fn read_some(&self, at: u64, data: &mut [u8]) -> io::Result<usize> {
+        read_at(&self.file, data, at)
+    }
+
+    /// BLAKE3 of everything, in hex.
+    pub fn digest(&self) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        let mut block = vec![0; 1 << 20];
+        let mut at = 0;
+        while at < self.length {
+            let size = block.len().min((self.length - at) as usize);
+            self.read_into(at, &mut block[..size])?;
+            hasher.update(&block[..size]);
+            at += size as u64;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    pub fn damaged(&self, why: &str) -> Error {
+        Error::Damaged(format!("shard {} is damaged: {why}", self.shown))
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, data: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, data, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, data: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, data, at)
+}
+
+fn read_exact_at(file: &File, mut data: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !data.is_empty() {
+        match read_at(file, data, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                data = &mut data[n..];
+                at += n as u64;
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(())
+}

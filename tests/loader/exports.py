@@ -1,0 +1,84 @@
+"""Exports to be streamed: small pictures, each of a colour of its own, in any format, with what each sample should be."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+import datago
+from datago import Payload, Pictures, Recipe, Record
+
+COUNT = 90
+"""Samples in an export, unless a test wants another number."""
+FORMATS = ("webdataset", "mds", "parquet")
+SIDES = ((48, 48), (64, 36), (36, 64))
+"""Width and height of pictures, by turns: each in a bucket of its own."""
+
+
+def recipe_of(form: str, **changes: Any) -> Recipe:
+    """PNG, so that pixels are exact."""
+    values = {"side": 32, "patch": 8, "encode": "png", "samples_per_shard": 8, **changes}
+    return Recipe(format=form, **values)  # type: ignore[arg-type]
+
+
+def picture(number: int) -> npt.NDArray[np.uint8]:
+    """One colour, which tells the number."""
+    width, height = SIDES[number % len(SIDES)]
+    return np.full((height, width, 3), (number % 256, number // 256, 77), np.uint8)
+
+
+def record(number: int) -> Record:
+    """Sample number so-and-so: a picture, attributes and, every second one, a payload."""
+    out = io.BytesIO()
+    Image.fromarray(picture(number)).save(out, "png")
+    attributes = {"caption": f"number {number} ü", "number": number}
+    payloads = [Payload("latent", "bin", b"latent %d" % number)] if number % 2 else []
+    data = json.dumps(attributes, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return Record(f"s{number:05}", out.getvalue(), "png", data, payloads)
+
+
+def pictures(count: int, records: dict[str, Record] | None = None) -> Pictures:
+    """The samples themselves, in no shard."""
+    found = records or {r.sample_id: r for r in map(record, range(count))}
+    shapes = [SIDES[n % len(SIDES)] for n in range(count)]
+    return Pictures(list(found), [w for w, _ in shapes], [h for _, h in shapes], found.__getitem__)
+
+
+def export(folder: Path, count: int, recipe: Recipe) -> Path:
+    """An export of the first `count` samples, as `refinery` lays one out."""
+    folder.mkdir(parents=True)
+    records = {r.sample_id: r for r in map(record, range(count))}
+    shapes = [SIDES[n % len(SIDES)] for n in range(count)]
+    files, entries = [], []
+    for plan in datago.plan(list(records), [w for w, _ in shapes], [h for _, h in shapes], recipe):
+        chosen = [records[i] for i in plan.sample_ids]
+        result = datago.write_shard(folder / plan.name, plan, chosen, recipe, payload_names=["latent"])
+        bucket = list(plan.bucket) if plan.bucket else None
+        files.append(
+            {
+                "name": result.name,
+                "bytes": result.bytes,
+                "digest": result.digest,
+                "samples": result.samples,
+                "bucket": bucket,
+            }
+        )
+        entries.append(result.format_meta)
+    index = {
+        "format": "refinery.export/1",
+        "snapshot": {"ref": "set@1", "root": "r" * 64, "count": count},
+        "recipe": recipe.to_dict(),
+        "recipe_digest": recipe.digest,
+        "samples": count,
+        "files": sorted(files, key=lambda f: str(f["name"])),
+    }
+    if recipe.format == "mds":
+        index |= {"version": 2, "shards": entries}
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
