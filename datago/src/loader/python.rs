@@ -44,7 +44,7 @@ impl Loader {
     #[new]
     #[pyo3(signature = (*, threads, payloads, max_bytes, max_pixels))]
     fn new(threads: usize, payloads: Vec<String>, max_bytes: u64, max_pixels: u64) -> PyResult<Self> {
-        let limits = Limits { max_bytes, max_pixels };
+        let limits = Limits::new(max_bytes, max_pixels);
         let options = Options { wanted: Wanted { payloads, max_bytes }, limits };
         let engine = Engine::start(threads, options)?;
         Ok(Loader { engine, shards: Mutex::default(), turns: Arc::new(Semaphore::new(FETCHES)) })
