@@ -47,7 +47,7 @@ pub fn inspect<'py>(
             return Err(Error::Config(format!("tensor_fit must be 'crop' or 'squash', not '{other}'")).into());
         }
     };
-    let limits = Limits { max_bytes, max_pixels };
+    let limits = Limits::new(max_bytes, max_pixels);
     let options = Options { thumbnail_side, tensor_side, fit, limits, threads };
     let (rows, tensors, spent) = py.detach(|| inspecting::inspect(&inputs, options, check_signals))?;
     let count = rows.len();
@@ -156,7 +156,7 @@ pub fn write_shard(
             return Err(Error::Config(format!("a shard of size {size:?} needs another bucket")).into());
         }
     };
-    let limits = Limits { max_bytes, max_pixels };
+    let limits = Limits::new(max_bytes, max_pixels);
     let job = Job { target: &path, format, treatment, payload_names, limits, threads };
     let Written { bytes, digest, samples, failures, entry, spent } =
         py.detach(|| shard::write(&job, &records, check_signals))?;

@@ -5,9 +5,12 @@ use zune_bmp::zune_core::bytestream::ZCursor;
 use zune_bmp::zune_core::colorspace::ColorSpace;
 use zune_bmp::zune_core::options::DecoderOptions;
 
-use super::{Format, Header, le16, le32};
+use super::{Cost, Format, Header, le16, le32};
 use crate::picture::{Layout, Picture};
 use crate::reason::{Failure, Verdict};
+
+/// Work for a pixel.
+const WORK: u64 = 8;
 
 /// `BM` alone begins many texts: the size of the second header must be one that exists.
 pub fn recognise(data: &[u8]) -> bool {
@@ -57,7 +60,13 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
             )));
         }
     }
-    Ok(Header { format: Format::Bmp, width, height, mode, orientation: 1 })
+    let pixels = u64::from(width) * u64::from(height);
+    let alpha = matches!(bits, 16 | 32);
+    // Run lengths are laid out as indices before they become colours.
+    let indices = if matches!(compression, 1 | 2) { u64::from(bits).div_ceil(8) } else { 0 };
+    let decoding = pixels * (if alpha { 4 } else { 3 } + indices + 1);
+    let cost = Cost::new(data.len(), pixels, alpha, 1, decoding, pixels * WORK);
+    Ok(Header { format: Format::Bmp, width, height, mode, orientation: 1, cost })
 }
 
 pub fn decode(data: &[u8], header: &Header) -> Verdict<Picture> {

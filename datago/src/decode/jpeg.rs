@@ -4,13 +4,12 @@ use std::cell::RefCell;
 
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
 
-use super::{Format, Header, be16};
+use super::jpeg_cost::{Frame, MAX_SCANS};
+use super::{Cost, Format, Header, be16};
 use crate::exif;
 use crate::picture::{Layout, Picture};
 use crate::reason::{Failure, Verdict};
 
-/// A progressive file with more scans than this is an attack on our time, not a picture.
-const MAX_SCANS: u32 = 500;
 /// Decoding may stop at a fraction that still leaves this much more than the target, so that the
 /// resampling filter, not the DCT, decides how the result looks.
 const HEADROOM: u32 = 2;
@@ -49,7 +48,7 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         match marker {
             0xc4 | 0xc8 | 0xcc => {}
             0xc0..=0xcf => {
-                frame = Some(body);
+                frame = Some((marker, body));
                 if marker == 0xc3 || marker > 0xc3 && !matches!(marker, 0xc9 | 0xca) {
                     return Err(Failure::unsupported("Lossless and hierarchical JPEGs are not decoded."));
                 }
@@ -60,7 +59,8 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         }
         at += length;
     }
-    let frame = frame.ok_or_else(|| Failure::corrupt("The JPEG has a scan but no frame header."))?;
+    let (marker, frame) =
+        frame.ok_or_else(|| Failure::corrupt("The JPEG has a scan but no frame header."))?;
     let (Some(&depth), Some(height), Some(width), Some(&components)) =
         (frame.first(), be16(frame, 1), be16(frame, 3), frame.get(5))
     else {
@@ -78,11 +78,25 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         4 => "CMYK",
         n => return Err(Failure::unsupported(format!("JPEGs with {n} components are not decoded."))),
     };
-    let (width, height) = (u32::from(width), u32::from(height));
-    Ok(Header { format: Format::Jpeg, width, height, mode, orientation })
+    let cost = Cost::default();
+    let (wide, high) = (u32::from(width), u32::from(height));
+    let header = Header { format: Format::Jpeg, width: wide, height: high, mode, orientation, cost };
+    let cost = Frame::read(marker, frame, width, height)?.cost(data, at, &header)?;
+    Ok(Header { cost, ..header })
 }
 
 pub fn decode(data: &[u8], header: &Header, target: Option<(u32, u32)>) -> Verdict<Picture> {
+    // Every CMYK JPEG in the wild is Adobe's, with inverted inks.
+    decode_inks(data, header, target, Layout::Cmyk { inverted: true })
+}
+
+/// Decodes; four components are inks as `inks` says.
+pub fn decode_inks(
+    data: &[u8],
+    header: &Header,
+    target: Option<(u32, u32)>,
+    inks: Layout,
+) -> Verdict<Picture> {
     DECODER.with(|slot| {
         // After a failure the decoder is dropped rather than trusted.
         let mut decoder = match slot.borrow_mut().take() {
@@ -93,7 +107,7 @@ pub fn decode(data: &[u8], header: &Header, target: Option<(u32, u32)>) -> Verdi
                 new
             }
         };
-        let picture = decode_with(&mut decoder, data, header, target)?;
+        let picture = decode_with(&mut decoder, data, header, target, inks)?;
         *slot.borrow_mut() = Some(decoder);
         Ok(picture)
     })
@@ -104,13 +118,13 @@ fn decode_with(
     data: &[u8],
     header: &Header,
     target: Option<(u32, u32)>,
+    inks: Layout,
 ) -> Verdict<Picture> {
     decoder.set_scaling_factor(fraction(header, target)).map_err(|e| verdict(data, &e))?;
     let (format, layout) = match header.mode {
         "L" => (PixelFormat::GRAY, Layout::Grey),
         "RGB" => (PixelFormat::RGB, Layout::Rgb),
-        // Every CMYK JPEG in the wild is Adobe's, with inverted inks.
-        _ => (PixelFormat::CMYK, Layout::Cmyk { inverted: true }),
+        _ => (PixelFormat::CMYK, inks),
     };
     let found = decoder.read_header(data).map_err(|e| verdict(data, &e))?;
     if (found.width, found.height) != (header.width as usize, header.height as usize) {

@@ -1,21 +1,33 @@
 //! From bytes to pixels: recognise the format, read the header, check the caps, and only then decode.
 
 mod bmp;
+pub mod cost;
 mod gif;
 pub mod jpeg;
+mod jpeg_cost;
+mod meter;
 pub mod png;
 mod tiff;
+mod tiff_jpeg;
 mod webp;
+mod webp_codes;
 
+pub use self::cost::Cost;
 use crate::picture::Picture;
 use crate::reason::{Failure, Reason, Verdict};
 use crate::stage::{Stage, timed};
 
-/// Caps applied before anything is allocated.
+/// Caps applied before anything is allocated. Those on memory and work are fixed: see [`cost`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub max_bytes: u64,
     pub max_pixels: u64,
+}
+
+impl Limits {
+    pub fn new(max_bytes: u64, max_pixels: u64) -> Self {
+        Limits { max_bytes, max_pixels }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +62,7 @@ pub struct Header {
     /// Pillow's name for the kind of pixel.
     pub mode: &'static str,
     pub orientation: u8,
+    pub cost: Cost,
 }
 
 /// Starts of formats we know and do not decode, with the offset where they stand.
@@ -153,7 +166,12 @@ pub fn check(header: &Header, limits: Limits) -> Verdict<()> {
             ),
         ));
     }
-    Ok(())
+    let long = header.width.max(header.height);
+    if long > cost::MAX_SIDE {
+        let detail = format!("A side of {long} pixels is more than the cap of {}.", cost::MAX_SIDE);
+        return Err(Failure::new(Reason::TooManyPixels, detail));
+    }
+    header.cost.check()
 }
 
 /// Decodes the first frame, not yet turned upright. `target` is the smallest (width, height), as stored, that the
@@ -166,7 +184,7 @@ pub fn decode(data: &[u8], header: &Header, limits: Limits, target: Option<(u32,
         Format::Webp => webp::decode(data, header, limits),
         Format::Gif => gif::decode(data, header, limits),
         Format::Bmp => bmp::decode(data, header),
-        Format::Tiff => tiff::decode(data, header, limits),
+        Format::Tiff => tiff::decode(data, header),
     })
 }
 
