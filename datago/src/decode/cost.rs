@@ -48,6 +48,11 @@ impl Cost {
     }
 }
 
+/// Pixels of a picture of any size that a header can claim, so few that sums of bytes for them do not overflow.
+pub fn area(width: u32, height: u32) -> u64 {
+    (u64::from(width) * u64::from(height)).min(1 << 48)
+}
+
 pub fn too_costly(detail: impl Into<String>) -> Failure {
     Failure::new(Reason::TooCostly, detail)
 }
@@ -60,4 +65,28 @@ pub fn check_parts(found: usize, what: &str) -> Verdict<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_of_a_picture_is_its_decoder_its_turn_or_its_figures() {
+        let memory = |alpha, orientation, decoding| Cost::new(7, 100, alpha, orientation, decoding, 0).memory;
+        assert_eq!(memory(false, 1, 300), 407);
+        assert_eq!(memory(false, 6, 300), 607);
+        assert_eq!(memory(true, 3, 300), 807);
+        assert_eq!(memory(true, 1, 1000), 1007);
+    }
+
+    #[test]
+    fn what_costs_more_than_the_caps_is_refused() {
+        let reason = |cost: Cost| cost.check().err().map(|failure| failure.reason);
+        assert_eq!(reason(Cost { memory: MAX_MEMORY, work: MAX_WORK }), None);
+        assert_eq!(reason(Cost { memory: MAX_MEMORY + 1, work: 0 }), Some(Reason::TooCostly));
+        assert_eq!(reason(Cost { memory: 0, work: MAX_WORK + 1 }), Some(Reason::TooCostly));
+        let most = area(u32::MAX, u32::MAX);
+        assert_eq!(reason(Cost::new(0, most, true, 6, most * 12, most * 300)), Some(Reason::TooCostly));
+    }
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 
 use super::meter::Meter;
-use super::{Cost, Format, Header, Limits, le16};
+use super::{Cost, Format, Header, Limits, cost, le16};
 use crate::picture::{Layout, Picture};
 use crate::reason::{Failure, Verdict};
 
@@ -32,7 +32,7 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         return Err(Failure::truncated("The data ends within the GIF header."));
     };
     let (width, height) = (u32::from(width), u32::from(height));
-    let pixels = u64::from(width) * u64::from(height);
+    let pixels = cost::area(width, height);
     let frame = first(data)?.pixels;
     let decoding = pixels * 4 + frame * 5;
     let cost = Cost::new(

@@ -76,7 +76,9 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         1 => "L",
         3 => "RGB",
         4 => "CMYK",
-        n => return Err(Failure::unsupported(format!("JPEGs with {n} components are not decoded."))),
+        n => {
+            return Err(Failure::unsupported(format!("JPEGs with {n} components are not decoded.")));
+        }
     };
     let cost = Cost::default();
     let (wide, high) = (u32::from(width), u32::from(height));
@@ -144,7 +146,9 @@ fn decode_with(
 
 /// The strongest of 1/8, 1/4, 1/2 that keeps the headroom over the target.
 fn fraction(header: &Header, target: Option<(u32, u32)>) -> ScalingFactor {
-    let Some((width, height)) = target else { return ScalingFactor::ONE };
+    let Some((width, height)) = target else {
+        return ScalingFactor::ONE;
+    };
     [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF]
         .into_iter()
         .find(|f| {

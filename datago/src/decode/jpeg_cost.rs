@@ -69,7 +69,7 @@ impl Frame {
         let work = work * if self.arithmetic { ARITHMETIC } else { 1 };
         // A file decoded in one pass holds rows of blocks only, and is never more than its pixels.
         let coefficients = if kept { blocks * 128 } else { 0 };
-        let pixels = u64::from(header.width) * u64::from(header.height);
+        let pixels = cost::area(header.width, header.height);
         let (out, converted) =
             if self.components.len() == 1 { (1, 4) } else { (self.components.len() as u64, 4) };
         let decoding = (pixels * out + coefficients).max(pixels * converted);

@@ -1,6 +1,7 @@
 //! From bytes to pixels: recognise the format, read the header, check the caps, and only then decode.
 
 mod bmp;
+mod bmp_plain;
 pub mod cost;
 mod gif;
 pub mod jpeg;
@@ -10,7 +11,10 @@ pub mod png;
 mod tiff;
 mod tiff_jpeg;
 mod webp;
+#[cfg(not(fuzzing))]
 mod webp_codes;
+#[cfg(fuzzing)]
+pub mod webp_codes;
 
 pub use self::cost::Cost;
 use crate::picture::Picture;

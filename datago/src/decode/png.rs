@@ -38,6 +38,10 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         }
         match kind {
             b"eXIf" => orientation = exif::orientation(body),
+            // The decoder looks colours up in threes.
+            b"PLTE" if length == 0 || length % 3 > 0 => {
+                return Err(Failure::corrupt("The PNG palette does not hold whole colours."));
+            }
             b"tRNS" => transparent = true,
             b"IEND" => break,
             _ => {}
@@ -55,7 +59,9 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         (3, _) => "P",
         (4, _) => "LA",
         (6, _) => "RGBA",
-        (kind, _) => return Err(Failure::corrupt(format!("The PNG claims an unknown colour type, {kind}."))),
+        (kind, _) => {
+            return Err(Failure::corrupt(format!("The PNG claims an unknown colour type, {kind}.")));
+        }
     };
     let samples = match mode {
         "LA" => 2,
@@ -63,7 +69,7 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         "RGBA" => 4,
         _ => 1,
     };
-    let pixels = u64::from(width) * u64::from(height);
+    let pixels = cost::area(width, height);
     let row = (u64::from(width) * samples * u64::from(body[8])).div_ceil(8) + 1;
     let alpha = transparent || samples % 2 == 0;
     // Masks keep sixteen bits and indices; pictures become eight bits, then colours.
@@ -132,7 +138,9 @@ fn rows(reader: &mut Reader<Meter<'_>>, header: &Header, pixels: &mut [u8]) -> V
     let bits = color.samples() as u8 * depth as u8;
     let mut left = passes(header.width, header.height);
     while left > 0 {
-        let Some(row) = reader.next_interlaced_row().map_err(verdict)? else { break };
+        let Some(row) = reader.next_interlaced_row().map_err(verdict)? else {
+            break;
+        };
         if let InterlaceInfo::Adam7(place) = row.interlace() {
             png::expand_interlaced_row(pixels, stride, row.data(), place, bits);
         }

@@ -47,9 +47,18 @@ fn open<'a>(data: &'a [u8], read: &'a Cell<usize>) -> Verdict<(Reader<'a>, Color
     let mut decoder = Decoder::new(meter).map_err(verdict)?;
     let kind = match decoder.colortype().map_err(verdict)? {
         ColorType::Gray(bits) if palette.is_some() => ColorType::Palette(bits),
+        ColorType::Multiband { bit_depth, num_samples: 2 } if alpha(&mut decoder) => {
+            ColorType::GrayA(bit_depth)
+        }
         other => other,
     };
     Ok((decoder, kind))
+}
+
+/// Whether the sample beside grey is alpha, premultiplied or not.
+fn alpha(decoder: &mut Reader<'_>) -> bool {
+    let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).ok().flatten();
+    matches!(extra.as_deref(), Some([1 | 2]))
 }
 
 fn directory(decoder: &mut Reader<'_>, kind: ColorType) -> Verdict<Directory> {
@@ -94,7 +103,9 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         ColorType::YCbCr(8) if found.compression == JPEG => "RGB",
         ColorType::RGBA(8 | 16) => "RGBA",
         ColorType::CMYK(8) => "CMYK",
-        other => return Err(Failure::unsupported(format!("TIFFs with {other:?} pixels are not decoded."))),
+        other => {
+            return Err(Failure::unsupported(format!("TIFFs with {other:?} pixels are not decoded.")));
+        }
     };
     let mut header = Header { format: Format::Tiff, width, height, mode, orientation, cost: Cost::default() };
     // A header without area or of too many pixels is refused for that.
@@ -104,7 +115,7 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
 
 impl Directory {
     fn cost(&self, bytes: usize, header: &Header) -> Verdict<Cost> {
-        let pixels = u64::from(header.width) * u64::from(header.height);
+        let pixels = cost::area(header.width, header.height);
         cost::check_parts(usize::try_from(self.chunks).unwrap_or(usize::MAX), "TIFF strips or tiles")?;
         let alpha = matches!(header.mode, "LA" | "RGBA");
         // As read beside eight bits or interleaved, then beside the colours that it becomes.
@@ -140,7 +151,9 @@ pub fn decode(data: &[u8], header: &Header) -> Verdict<Picture> {
     let samples = match result {
         DecodingResult::U8(values) => values,
         DecodingResult::U16(values) => values.into_iter().map(|v| (v >> 8) as u8).collect(),
-        _ => return Err(Failure::unsupported("TIFFs with float, signed or wide samples are not decoded.")),
+        _ => {
+            return Err(Failure::unsupported("TIFFs with float, signed or wide samples are not decoded."));
+        }
     };
     let pixels = header.width as usize * header.height as usize;
     let samples = match layout.planes {

@@ -27,7 +27,7 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
     let mode = if decoder.has_alpha() { "RGBA" } else { "RGB" };
     decoder.set_memory_limit(16 << 20);
     let orientation = decoder.exif_metadata().ok().flatten().map_or(1, |block| exif::orientation(&block));
-    let pixels = u64::from(width) * u64::from(height);
+    let pixels = cost::area(width, height);
     let lossy = parts.lossy.is_some();
     // What the decoder holds at once for a pixel: the canvas, the frame, its planes or transforms, its alpha.
     let most = match (decoder.is_animated(), decoder.has_alpha(), lossy) {
@@ -68,7 +68,7 @@ struct Parts {
 /// brings its own, and the decoder believes it before it compares.
 fn parts(data: &[u8]) -> Verdict<Parts> {
     let mut parts = Parts::default();
-    let (mut at, mut chunks) = (12, 0);
+    let (mut at, mut chunks, mut frames) = (12, 0, 0);
     let three = |at| le32(data, at).map_or(1, |v| u64::from(v & 0xff_ffff) + 1);
     let extended = data.get(12..16) == Some(b"VP8X");
     let canvas = if extended { (three(24), three(27)) } else { (1 << 14, 1 << 14) };
@@ -80,11 +80,16 @@ fn parts(data: &[u8]) -> Verdict<Parts> {
         let next = body.saturating_add(length as usize).saturating_add(length as usize & 1);
         let inside = data.get(body..next.min(data.len())).unwrap_or_default();
         match kind {
-            b"ANMF" => frame = (three(body + 6), three(body + 9)),
+            b"ANMF" => {
+                frames += 1;
+                frame = (three(body + 6), three(body + 9));
+            }
             b"VP8 " => {
                 let side = |at| le16(inside, at).map_or(0, |side| u64::from(side & 0x3fff));
-                if side(6) > canvas.0 || side(8) > canvas.1 {
-                    return Err(Failure::corrupt("A WebP frame is larger than its canvas."));
+                let size = (side(6), side(8));
+                let first = extended && frames < 2;
+                if size.0 > canvas.0 || size.1 > canvas.1 || first && size != frame {
+                    return Err(Failure::corrupt("A WebP frame has another size than it is said to have."));
                 }
                 parts.lossy = parts.lossy.max(Some(u64::from(length)));
             }
