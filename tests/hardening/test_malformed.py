@@ -46,18 +46,18 @@ def test_malformed_pictures_are_the_same_each_time_and_differ_from_each_other() 
     assert len(MUTATIONS) >= 10
 
 
-@pytest.mark.parametrize("start", [0, 1000, 2000, 3000])
+@pytest.mark.parametrize("start", [0, 1000])
 def test_malformed_pictures_get_a_verdict(start: int, judge: Judge) -> None:
     check(judge, "malformed", start, 1000, "inspect")
 
 
 @pytest.mark.parametrize("through", ["shard", "mask"])
 def test_malformed_pictures_get_a_verdict_on_their_way_into_a_shard(through: str, judge: Judge) -> None:
-    check(judge, "malformed", 0, 1000, through)
+    check(judge, "malformed", 0, 500, through)
 
 
 def test_pictures_cut_short_get_a_verdict(judge: Judge) -> None:
-    check(judge, "prefixes", 0, 2000, "inspect")
+    check(judge, "prefixes", 0, 1000, "inspect")
 
 
 @pytest.mark.heavy
