@@ -30,7 +30,7 @@ class Inspection:
     | column | type | meaning; what stands there after a failure |
     |---|---|---|
     | `reason` | str or None | `None`, or the reason code: `empty`, `not_an_image`, `unsupported_format`, `truncated`, \
-`corrupt`, `too_large`, `too_many_pixels`, `unreadable`, `internal` |
+`corrupt`, `too_large`, `too_many_pixels`, `too_costly`, `unreadable`, `internal` |
     | `detail` | str or None | one sentence for a human |
     | `retryable` | bool | whether the same input may succeed later (`unreadable` only) |
     | `digest` | str or None | BLAKE3 of the bytes, hex; `None` only if they could not be read or are over the cap |
@@ -76,7 +76,7 @@ def inspect(
     `inputs` are local paths, objects on S3 (fetched ahead, many at a time) or the bytes of pictures. `tensor_side` asks for `Inspection.tensors`: with
     `tensor_fit="crop"` the short side becomes `tensor_side` and the centre is kept, with `"squash"` both sides are
     stretched; Catmull-Rom (bicubic), antialiased. More than `max_bytes` are not read; more than `max_pixels`, by the
-    header, are not decoded. `threads=0` uses every core; the result does not depend on it.
+    header, are not decoded, nor is what would take more than 1 GiB or too much work (docs/datago.md#caps). `threads=0` uses every core; the result does not depend on it.
 
     Raises `ConfigError` if an option is out of range and `InputError` if an input is none of the three.
     """

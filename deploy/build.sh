@@ -10,7 +10,7 @@ stamp=.venv/.build-digest
 inputs() {
     pwd
     cat .venv/.lock-digest pyproject.toml
-    find datago -type f \( -name '*.rs' -o -name 'Cargo.*' \) | LC_ALL=C sort | xargs cat
+    find datago -path datago/fuzz -prune -o -type f \( -name '*.rs' -o -name 'Cargo.*' \) -print | LC_ALL=C sort | xargs cat
 }
 
 compile() {

@@ -90,6 +90,9 @@ fn read(data: &[u8], limits: Limits) -> Verdict<Labels> {
         _ => (data, BitDepth::Eight),
     };
     let indexed = color == ColorType::Indexed;
+    if indexed && info.palette.is_none() {
+        return Err(Failure::corrupt("A mask of palette indices has no palette."));
+    }
     Ok(Labels {
         width: header.width,
         height: header.height,

@@ -13,8 +13,15 @@ pub fn displayed(width: u32, height: u32, orientation: u8) -> (u32, u32) {
 }
 
 /// The picture as it is meant to be seen. Orientation 1 costs nothing.
-pub fn upright(picture: Picture, orientation: u8) -> Picture {
+pub fn upright(mut picture: Picture, orientation: u8) -> Picture {
     if !(2..=8).contains(&orientation) {
+        return picture;
+    }
+    if !swaps_sides(orientation) {
+        match picture.channels {
+            3 => mirror::<3>(&mut picture, orientation),
+            _ => mirror::<4>(&mut picture, orientation),
+        }
         return picture;
     }
     let (width, height) = displayed(picture.width, picture.height, orientation);
@@ -25,6 +32,21 @@ pub fn upright(picture: Picture, orientation: u8) -> Picture {
         _ => turn::<4>(&picture.pixels, stored, orientation, &mut pixels),
     }
     Picture { width, height, channels: picture.channels, pixels }
+}
+
+/// Orientations 2 to 4, in place.
+fn mirror<const N: usize>(picture: &mut Picture, orientation: u8) {
+    let (width, height) = (picture.width as usize, picture.height as usize);
+    let (pixels, _) = picture.pixels.as_chunks_mut::<N>();
+    match orientation {
+        2 => pixels.chunks_exact_mut(width).for_each(<[_]>::reverse),
+        3 => pixels.reverse(),
+        _ => {
+            let (upper, lower) = pixels.split_at_mut(height / 2 * width);
+            let below = lower.chunks_exact_mut(width).rev();
+            upper.chunks_exact_mut(width).zip(below).for_each(|(a, b)| a.swap_with_slice(b));
+        }
+    }
 }
 
 /// Turns pixels of `N` bytes, `w` by `h` of them, into `out`. Orientations but 2 to 8 are not for it.
@@ -39,9 +61,6 @@ pub fn turn<const N: usize>(pixels: &[u8], (w, h): (usize, usize), orientation: 
             for y in top..(top + BLOCK).min(height) {
                 for x in left..(left + BLOCK).min(width) {
                     let (sx, sy) = match orientation {
-                        2 => (w - 1 - x, y),
-                        3 => (w - 1 - x, h - 1 - y),
-                        4 => (x, h - 1 - y),
                         5 => (y, x),
                         6 => (y, h - 1 - x),
                         7 => (w - 1 - y, h - 1 - x),
@@ -65,5 +84,17 @@ mod tests {
         let turned = upright(picture, 6);
         assert_eq!((turned.width, turned.height), (1, 2));
         assert_eq!(turned.pixels, [10, 10, 10, 20, 20, 20]);
+    }
+
+    #[test]
+    fn mirrors_work_in_place_whether_rows_are_even_or_odd() {
+        let rows: Vec<u8> = (1..=6).collect();
+        let first = |orientation| -> Vec<u8> {
+            let turned = upright(Picture::new(2, 3, Layout::Grey, rows.clone()), orientation);
+            turned.pixels.chunks_exact(3).map(|p| p[0]).collect()
+        };
+        assert_eq!(first(2), [2, 1, 4, 3, 6, 5]);
+        assert_eq!(first(3), [6, 5, 4, 3, 2, 1]);
+        assert_eq!(first(4), [5, 6, 3, 4, 1, 2]);
     }
 }

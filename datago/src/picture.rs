@@ -42,14 +42,14 @@ impl Picture {
             Layout::Rgb => (3, data),
             Layout::Grey => (3, data.iter().flat_map(|&v| [v, v, v]).collect()),
             Layout::Rgba => match data.chunks_exact(4).all(|p| p[3] == 255) {
-                true => (3, data.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect()),
+                true => (3, shrunk(data, |p| [p[0], p[1], p[2]])),
                 false => (4, data),
             },
             Layout::GreyAlpha => match data.chunks_exact(2).all(|p| p[1] == 255) {
                 true => (3, data.chunks_exact(2).flat_map(|p| [p[0], p[0], p[0]]).collect()),
                 false => (4, data.chunks_exact(2).flat_map(|p| [p[0], p[0], p[0], p[1]]).collect()),
             },
-            Layout::Cmyk { inverted } => (3, cmyk_to_rgb(&data, inverted)),
+            Layout::Cmyk { inverted } => (3, cmyk_to_rgb(data, inverted)),
         };
         Picture { width, height, channels, pixels }
     }
@@ -79,14 +79,24 @@ fn div255(value: u32) -> u8 {
 }
 
 /// The plain ink model (no colour profile), as Pillow's `convert("RGB")` does it.
-fn cmyk_to_rgb(data: &[u8], inverted: bool) -> Vec<u8> {
+fn cmyk_to_rgb(data: Vec<u8>, inverted: bool) -> Vec<u8> {
     let flip = if inverted { 255 } else { 0 };
-    let mut rgb = Vec::with_capacity(data.len() / 4 * 3);
-    for p in data.chunks_exact(4) {
+    shrunk(data, |p| {
         let light = u32::from(255 - (p[3] ^ flip));
-        rgb.extend(p[..3].iter().map(|&v| (light as u8).saturating_sub(div255(u32::from(v ^ flip) * light))));
+        [p[0], p[1], p[2]].map(|v| (light as u8).saturating_sub(div255(u32::from(v ^ flip) * light)))
+    })
+}
+
+/// Four channels to three, in place: a picture at the caps leaves no room for a second one.
+fn shrunk(mut data: Vec<u8>, convert: impl Fn([u8; 4]) -> [u8; 3]) -> Vec<u8> {
+    let pixels = data.len() / 4;
+    for index in 0..pixels {
+        if let Some(&pixel) = data[index * 4..].first_chunk::<4>() {
+            data[index * 3..index * 3 + 3].copy_from_slice(&convert(pixel));
+        }
     }
-    rgb
+    data.truncate(pixels * 3);
+    data
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub enum Reason {
     TooLarge,
     /// More pixels than the cap.
     TooManyPixels,
+    /// More memory or work than the caps, by the headers.
+    TooCostly,
     /// Reading failed; trying again may work.
     Unreadable,
     /// A mask does not have the proportions of its picture.
@@ -37,6 +39,7 @@ impl Reason {
             Reason::Corrupt => "corrupt",
             Reason::TooLarge => "too_large",
             Reason::TooManyPixels => "too_many_pixels",
+            Reason::TooCostly => "too_costly",
             Reason::Unreadable => "unreadable",
             Reason::MaskMismatch => "mask_mismatch",
             Reason::Internal => "internal",
@@ -72,12 +75,14 @@ impl Failure {
         Failure::new(Reason::UnsupportedFormat, detail)
     }
 
-    /// A decoder reading from memory can only run out of bytes; anything else is corruption.
+    /// A decoder reading from memory can run out of bytes or of its budget; anything else is corruption.
     pub fn from_decoder_io(cause: &io::Error) -> Self {
-        if cause.kind() == io::ErrorKind::UnexpectedEof {
-            Failure::truncated("The data ends before the picture does.")
-        } else {
-            Failure::corrupt(format!("The decoder stopped: {cause}."))
+        match cause.kind() {
+            io::ErrorKind::UnexpectedEof => Failure::truncated("The data ends before the picture does."),
+            io::ErrorKind::QuotaExceeded => {
+                Failure::new(Reason::TooCostly, format!("The decoder was stopped: {cause}."))
+            }
+            _ => Failure::corrupt(format!("The decoder stopped: {cause}.")),
         }
     }
 }

@@ -9,6 +9,12 @@ use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resize
 use crate::reason::{Failure, Reason, Verdict};
 use crate::stage::{Stage, timed};
 
+/// Most bytes of rows between the two passes. Of a picture that is wide beyond measure they would be more: it is
+/// narrowed first.
+const BETWEEN: u64 = 128 << 20;
+/// Most bytes of them that a thread keeps for its next picture.
+const KEPT: usize = 32 << 20;
+
 thread_local! { static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new()); }
 
 /// A rectangle of the source, in pixels, not necessarily whole ones.
@@ -64,6 +70,12 @@ pub fn resample_into(
         out.copy_from_slice(view.pixels);
         return Ok(());
     }
+    let between = u64::from(view.width) * u64::from(target.1) * view.channels as u64;
+    if crop.is_none() && between > BETWEEN && target.0 < view.width {
+        let narrow = resample(view, None, (target.0, view.height), filter)?;
+        let narrow = View { pixels: &narrow, width: target.0, ..view };
+        return resample_into(narrow, None, target, filter, out);
+    }
     timed(Stage::Resize, || match view.channels {
         1 => convolve::<U8>(view, crop, target, filter, out),
         _ => convolve::<U8x3>(view, crop, target, filter, out),
@@ -87,7 +99,14 @@ fn convolve<P: InnerPixel + PixelTrait>(
         options = options.crop(c.left, c.top, c.width, c.height);
     }
     RESIZER
-        .with(|resizer| resizer.borrow_mut().resize_typed(&source, &mut sink, &options))
+        .with(|resizer| {
+            let mut resizer = resizer.borrow_mut();
+            let done = resizer.resize_typed(&source, &mut sink, &options);
+            if resizer.size_of_internal_buffers() > KEPT {
+                resizer.reset_internal_buffers();
+            }
+            done
+        })
         .map_err(|e| fail(e.to_string()))
 }
 
@@ -110,6 +129,17 @@ mod tests {
     fn cover_cuts_the_longer_side_evenly() {
         let crop = cover(300, 100, (50, 50));
         assert_eq!(crop, Crop { left: 100.0, top: 0.0, width: 100.0, height: 100.0 });
+    }
+
+    #[test]
+    fn a_wide_picture_is_narrowed_before_it_is_stretched() {
+        let pixels: Vec<u8> = (0..1 << 20).flat_map(|x| [(x >> 12) as u8; 3]).collect();
+        let view = View { pixels: &pixels, width: 1 << 20, height: 1, channels: 3 };
+        let stretched = resample(view, None, (2, 64), FilterType::Bilinear).expect("resized");
+        assert_eq!(stretched.len(), 2 * 64 * 3);
+        assert!(stretched.chunks_exact(6).all(|row| row == &stretched[..6] && row[0] < row[3]));
+        let kept = RESIZER.with(|resizer| resizer.borrow().size_of_internal_buffers());
+        assert!(kept <= KEPT);
     }
 
     #[test]

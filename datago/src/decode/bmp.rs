@@ -1,13 +1,16 @@
-//! BMP: 1 to 32 bits, palettes, bit fields and run lengths.
+//! BMP: 1 to 32 bits, palettes, bit fields; run lengths by a library.
 
 use zune_bmp::BmpDecoder;
 use zune_bmp::zune_core::bytestream::ZCursor;
 use zune_bmp::zune_core::colorspace::ColorSpace;
 use zune_bmp::zune_core::options::DecoderOptions;
 
-use super::{Format, Header, le16, le32};
+use super::{Cost, Format, Header, bmp_plain, cost, le16, le32};
 use crate::picture::{Layout, Picture};
 use crate::reason::{Failure, Verdict};
+
+/// Work for a pixel.
+const WORK: u64 = 8;
 
 /// `BM` alone begins many texts: the size of the second header must be one that exists.
 pub fn recognise(data: &[u8]) -> bool {
@@ -38,7 +41,9 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         16 | 24 => "RGB",
         32 if compression == 3 => "RGBA",
         32 => "RGB",
-        _ => return Err(Failure::corrupt(format!("The BMP header claims {bits} bits a pixel."))),
+        _ => {
+            return Err(Failure::corrupt(format!("The BMP header claims {bits} bits a pixel.")));
+        }
     };
     if matches!(compression, 4 | 5) {
         return Err(Failure::unsupported("BMP files that wrap a JPEG or a PNG are not decoded."));
@@ -47,9 +52,8 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         let start = u64::from(le32(data, 10).unwrap_or(0));
         let row = (u64::from(width) * u64::from(bits)).div_ceil(32) * 4;
         // The padding of the last row may be missing.
-        let needed = start
-            + row * u64::from(height).saturating_sub(1)
-            + (u64::from(width) * u64::from(bits)).div_ceil(8);
+        let before = start + (u64::from(width) * u64::from(bits)).div_ceil(8);
+        let needed = row.saturating_mul(u64::from(height).saturating_sub(1)).saturating_add(before);
         if (data.len() as u64) < needed {
             return Err(Failure::truncated(format!(
                 "The BMP claims {needed} bytes, {} are here.",
@@ -57,10 +61,19 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
             )));
         }
     }
-    Ok(Header { format: Format::Bmp, width, height, mode, orientation: 1 })
+    let pixels = cost::area(width, height);
+    let alpha = matches!(bits, 16 | 32);
+    // Run lengths are laid out as indices before they become colours.
+    let indices = if matches!(compression, 1 | 2) { u64::from(bits).div_ceil(8) } else { 0 };
+    let decoding = pixels * (if alpha { 4 } else { 3 } + indices + 1);
+    let cost = Cost::new(data.len(), pixels, alpha, 1, decoding, pixels * WORK);
+    Ok(Header { format: Format::Bmp, width, height, mode, orientation: 1, cost })
 }
 
 pub fn decode(data: &[u8], header: &Header) -> Verdict<Picture> {
+    if le32(data, 14) == Some(12) || matches!(le32(data, 30), Some(0 | 3 | 6)) {
+        return bmp_plain::decode(data, header);
+    }
     let options = DecoderOptions::new_safe()
         .set_max_width(header.width as usize)
         .set_max_height(header.height as usize);

@@ -7,15 +7,14 @@ use turbojpeg::{
     yuv_pixels_len,
 };
 
-use super::{Format, Header, be16};
+use super::jpeg_cost::{Frame, MAX_SCANS};
+use super::{Cost, Format, Header, be16};
 use crate::exif;
 use crate::picture::{Layout, Picture};
 use crate::reason::{Failure, Verdict};
 use crate::spare;
 use crate::ycc::Planes;
 
-/// A progressive file with more scans than this is an attack on our time, not a picture.
-const MAX_SCANS: u32 = 500;
 thread_local! { static DECODER: RefCell<Option<Decompressor>> = const { RefCell::new(None) }; }
 
 /// Walks the markers up to the first scan.
@@ -50,7 +49,7 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         match marker {
             0xc4 | 0xc8 | 0xcc => {}
             0xc0..=0xcf => {
-                frame = Some(body);
+                frame = Some((marker, body));
                 if marker == 0xc3 || marker > 0xc3 && !matches!(marker, 0xc9 | 0xca) {
                     return Err(Failure::unsupported("Lossless and hierarchical JPEGs are not decoded."));
                 }
@@ -61,7 +60,8 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         }
         at += length;
     }
-    let frame = frame.ok_or_else(|| Failure::corrupt("The JPEG has a scan but no frame header."))?;
+    let (marker, frame) =
+        frame.ok_or_else(|| Failure::corrupt("The JPEG has a scan but no frame header."))?;
     let (Some(&depth), Some(height), Some(width), Some(&components)) =
         (frame.first(), be16(frame, 1), be16(frame, 3), frame.get(5))
     else {
@@ -77,10 +77,15 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         1 => "L",
         3 => "RGB",
         4 => "CMYK",
-        n => return Err(Failure::unsupported(format!("JPEGs with {n} components are not decoded."))),
+        n => {
+            return Err(Failure::unsupported(format!("JPEGs with {n} components are not decoded.")));
+        }
     };
-    let (width, height) = (u32::from(width), u32::from(height));
-    Ok(Header { format: Format::Jpeg, width, height, mode, orientation })
+    let cost = Cost::default();
+    let (wide, high) = (u32::from(width), u32::from(height));
+    let header = Header { format: Format::Jpeg, width: wide, height: high, mode, orientation, cost };
+    let cost = Frame::read(marker, frame, width, height)?.cost(data, at, &header)?;
+    Ok(Header { cost, ..header })
 }
 
 /// Whether the decoder makes RGB of it (of grey, three equal channels), and not inks.
@@ -89,11 +94,21 @@ pub fn is_rgb(header: &Header) -> bool {
 }
 
 pub fn decode(data: &[u8], header: &Header, target: Option<(u32, u32)>) -> Verdict<Picture> {
+    // Every CMYK JPEG in the wild is Adobe's, with inverted inks.
+    decode_inks(data, header, target, Layout::Cmyk { inverted: true })
+}
+
+/// Decodes; four components are inks as `inks` says.
+pub fn decode_inks(
+    data: &[u8],
+    header: &Header,
+    target: Option<(u32, u32)>,
+    inks: Layout,
+) -> Verdict<Picture> {
     let (format, layout) = match header.mode {
         "L" => (PixelFormat::GRAY, Layout::Grey),
         "RGB" => (PixelFormat::RGB, Layout::Rgb),
-        // Every CMYK JPEG in the wild is Adobe's, with inverted inks.
-        _ => (PixelFormat::CMYK, Layout::Cmyk { inverted: true }),
+        _ => (PixelFormat::CMYK, inks),
     };
     let scale = fraction(header, target);
     let (width, height) = (scale.scale(header.width as usize), scale.scale(header.height as usize));
@@ -192,7 +207,9 @@ fn with_decoder(
 
 /// The strongest of 1/8, 1/4, 1/2 that leaves at least the target. The others have no fast inverse transform.
 fn fraction(header: &Header, target: Option<(u32, u32)>) -> ScalingFactor {
-    let Some((width, height)) = target else { return ScalingFactor::ONE };
+    let Some((width, height)) = target else {
+        return ScalingFactor::ONE;
+    };
     [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF]
         .into_iter()
         .find(|f| {

@@ -1,17 +1,27 @@
 //! From bytes to pixels: recognise the format, read the header, check the caps, and only then decode.
 
 mod bmp;
+mod bmp_plain;
+pub mod cost;
 mod gif;
 pub mod jpeg;
+mod jpeg_cost;
+mod meter;
 pub mod png;
 mod tiff;
+mod tiff_jpeg;
 mod webp;
+#[cfg(not(fuzzing))]
+mod webp_codes;
+#[cfg(fuzzing)]
+pub mod webp_codes;
 
+pub use self::cost::Cost;
 use crate::picture::Picture;
 use crate::reason::{Failure, Reason, Verdict};
 use crate::stage::{Stage, timed};
 
-/// Caps applied before anything is allocated.
+/// Caps applied before anything is allocated. Those on memory and work are fixed: see [`cost`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub max_bytes: u64,
@@ -19,7 +29,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    pub fn new(max_bytes: u64, max_pixels: u64) -> Limits {
+    pub fn new(max_bytes: u64, max_pixels: u64) -> Self {
         Limits { max_bytes, max_pixels }
     }
 }
@@ -56,6 +66,7 @@ pub struct Header {
     /// Pillow's name for the kind of pixel.
     pub mode: &'static str,
     pub orientation: u8,
+    pub cost: Cost,
 }
 
 /// Starts of formats we know and do not decode, with the offset where they stand.
@@ -149,15 +160,19 @@ pub fn probe(data: &[u8], format: Format) -> Verdict<Header> {
 
 /// Refuses what the caps refuse, from the header alone.
 pub fn check(header: &Header, limits: Limits) -> Verdict<()> {
-    let pixels = u64::from(header.width) * u64::from(header.height);
-    if pixels > limits.max_pixels {
-        return Err(Failure::new(
-            Reason::TooManyPixels,
-            format!(
-                "{}x{} are more than the cap of {} pixels.",
-                header.width, header.height, limits.max_pixels
-            ),
-        ));
+    check_sides(header.width, header.height, limits)?;
+    header.cost.check()
+}
+
+/// The caps on how large a picture is.
+pub fn check_sides(width: u32, height: u32, limits: Limits) -> Verdict<()> {
+    let refused = |detail: String| Err(Failure::new(Reason::TooManyPixels, detail));
+    if u64::from(width) * u64::from(height) > limits.max_pixels {
+        return refused(format!("{width}x{height} are more than the cap of {} pixels.", limits.max_pixels));
+    }
+    let long = width.max(height);
+    if long > cost::MAX_SIDE {
+        return refused(format!("A side of {long} pixels is more than the cap of {}.", cost::MAX_SIDE));
     }
     Ok(())
 }
@@ -172,7 +187,7 @@ pub fn decode(data: &[u8], header: &Header, limits: Limits, target: Option<(u32,
         Format::Webp => webp::decode(data, header, limits),
         Format::Gif => gif::decode(data, header, limits),
         Format::Bmp => bmp::decode(data, header),
-        Format::Tiff => tiff::decode(data, header, limits),
+        Format::Tiff => tiff::decode(data, header),
     })
 }
 

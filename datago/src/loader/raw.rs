@@ -2,7 +2,7 @@
 
 use fast_image_resize::FilterType;
 
-use crate::decode::{self, Format, Header, Limits};
+use crate::decode::{self, Limits};
 use crate::reason::{Failure, Verdict};
 use crate::resize::{View, cover, resample_into};
 
@@ -18,8 +18,7 @@ pub fn pixels_into(data: &[u8], target: (u32, u32), limits: Limits, out: &mut [u
     let (width, height, pixels) = parsed(data).ok_or_else(|| {
         Failure::corrupt("An npy file that holds no 8-bit array of shape (height, width, 3).")
     })?;
-    let header = Header { format: Format::Bmp, width, height, mode: "RGB", orientation: 1 };
-    decode::check(&header, limits)?;
+    decode::check_sides(width, height, limits)?;
     let view = View { pixels, width, height, channels: 3 };
     resample_into(view, Some(cover(width, height, target)), target, FilterType::Lanczos3, out)
 }

@@ -1,0 +1,5 @@
+#![no_main]
+
+use datago_fuzz::decode::Format;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| datago_fuzz::picture(Format::Tiff, data));

@@ -1,0 +1,82 @@
+//! What the targets do: bytes go in, a verdict comes out, and no verdict is a panic.
+//!
+//! The readers of shards will have their targets here as well.
+#![allow(dead_code)]
+
+#[path = "../../src/decode/mod.rs"]
+pub mod decode;
+#[path = "../../src/exif.rs"]
+mod exif;
+#[path = "../../src/mask.rs"]
+mod mask;
+#[path = "../../src/orient.rs"]
+mod orient;
+#[path = "../../src/picture.rs"]
+mod picture;
+#[path = "../../src/reason.rs"]
+mod reason;
+#[path = "../../src/resize.rs"]
+mod resize;
+
+use decode::{Format, Limits};
+use reason::{Reason, Verdict, caught};
+
+/// Small enough for thousands of pictures a second.
+fn limits() -> Limits {
+    Limits::new(1 << 24, 1 << 20)
+}
+
+/// `caught` keeps the panic from ending the process, as in the product; here it then does.
+fn judged<T>(work: impl FnOnce() -> Verdict<T>) {
+    if let Err(failure) = caught(work) {
+        assert!(failure.reason != Reason::Internal, "{}", failure.detail);
+    }
+}
+
+/// The whole way of a picture of one format: header, caps, pixels, upright, over white.
+pub fn picture(format: Format, data: &[u8]) {
+    judged(|| {
+        let header = decode::probe(data, format)?;
+        let small = (header.width.div_ceil(16), header.height.div_ceil(16));
+        let scaled = decode::decode(data, &header, limits(), Some(small));
+        let picture = decode::decode(data, &header, limits(), None)?;
+        assert!(scaled.is_ok() || format == Format::Jpeg, "a target decides between a picture and none");
+        assert_eq!((picture.width, picture.height), (header.width, header.height));
+        let upright = orient::upright(picture, header.orientation);
+        assert_eq!(upright.pixels.len(), upright.width as usize * upright.height as usize * upright.channels);
+        assert_eq!(upright.flattened().len(), upright.pixels.len() / upright.channels * 3);
+        Ok(())
+    });
+}
+
+pub fn any(data: &[u8]) {
+    if let Ok(format) = decode::recognise(data) {
+        picture(format, data);
+    }
+}
+
+pub fn exif(data: &[u8]) {
+    assert!((1..=8).contains(&exif::orientation(data)));
+    if let Some((tag, block)) = data.split_first_chunk::<2>() {
+        let _ = exif::Tag::find(block, u16::from_le_bytes(*tag));
+    }
+}
+
+/// The first bytes are the sizes of the picture and of the bucket.
+pub fn mask(data: &[u8]) {
+    let Some(([a, b, c, d], data)) = data.split_first_chunk::<4>() else {
+        return;
+    };
+    let side = |value: &u8| u32::from(*value) + 1;
+    judged(|| mask::fit(data, (side(a), side(b)), (side(c), side(d)), limits()));
+}
+
+/// The first bytes are the size of the picture.
+#[cfg(fuzzing)]
+pub fn webp_codes(data: &[u8]) {
+    let Some(([a, b], data)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let found = decode::webp_codes::groups(data, usize::from(*a) * 4 + 1, usize::from(*b) * 4 + 1);
+    assert!(found.is_none_or(|groups| (1..=1 << 16).contains(&groups)));
+}
