@@ -61,6 +61,9 @@ pub fn turn<const N: usize>(pixels: &[u8], (w, h): (usize, usize), orientation: 
             for y in top..(top + BLOCK).min(height) {
                 for x in left..(left + BLOCK).min(width) {
                     let (sx, sy) = match orientation {
+                        2 => (w - 1 - x, y),
+                        3 => (w - 1 - x, h - 1 - y),
+                        4 => (x, h - 1 - y),
                         5 => (y, x),
                         6 => (y, h - 1 - x),
                         7 => (w - 1 - y, h - 1 - x),

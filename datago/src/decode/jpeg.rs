@@ -138,11 +138,13 @@ fn unpack(
 }
 
 /// Decodes to the JPEG's own planes, at the smallest scale that leaves `needed`, into `buffer`. `None` for a JPEG that has
-/// no luma, or colour in an unusual arrangement.
+/// no luma, or colour in an unusual arrangement; with `full_colour` also where sparse colour would be made sparser still by the
+/// scale: the way to RGB decodes it at twice the scale of luma, and loses nothing.
 pub fn planes<'a>(
     data: &[u8],
     header: &Header,
     needed: (u32, u32),
+    full_colour: bool,
     buffer: &'a mut Vec<u8>,
 ) -> Verdict<Option<Planes<'a>>> {
     let scale = fraction(header, Some(needed));
@@ -153,7 +155,9 @@ pub fn planes<'a>(
             (
                 Colorspace::YCbCr,
                 Subsamp::None | Subsamp::Sub2x1 | Subsamp::Sub2x2 | Subsamp::Sub1x2 | Subsamp::Sub4x1,
-            ) => Some(found.subsamp.size()),
+            ) if !full_colour || scale == ScalingFactor::ONE || found.subsamp == Subsamp::None => {
+                Some(found.subsamp.size())
+            }
             _ => return Ok(()),
         };
         let (width, height, subsamp) = (found.width, found.height, found.subsamp);
