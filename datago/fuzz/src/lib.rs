@@ -17,6 +17,8 @@ mod picture;
 mod reason;
 #[path = "../../src/resize.rs"]
 mod resize;
+#[path = "../../src/stage.rs"]
+mod stage;
 
 use decode::{Format, Limits};
 use reason::{Reason, Verdict, caught};

@@ -39,7 +39,7 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
         match kind {
             b"eXIf" => orientation = exif::orientation(body),
             // The decoder looks colours up in threes.
-            b"PLTE" if length == 0 || length % 3 > 0 => {
+            b"PLTE" if length == 0 || !length.is_multiple_of(3) => {
                 return Err(Failure::corrupt("The PNG palette does not hold whole colours."));
             }
             b"tRNS" => transparent = true,

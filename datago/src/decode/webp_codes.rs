@@ -43,9 +43,9 @@ pub fn groups(data: &[u8], mut width: usize, height: usize) -> Option<u32> {
                 let colours = bits.take(8)? as usize + 1;
                 image(&mut bits, colours, 1)?;
                 width = match colours {
-                    ..=2 => width.div_ceil(8),
-                    ..=4 => width.div_ceil(4),
-                    ..=16 => width.div_ceil(2),
+                    0..=2 => width.div_ceil(8),
+                    3..=4 => width.div_ceil(4),
+                    5..=16 => width.div_ceil(2),
                     _ => width,
                 };
             }
