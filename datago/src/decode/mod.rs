@@ -18,6 +18,12 @@ pub struct Limits {
     pub max_pixels: u64,
 }
 
+impl Limits {
+    pub fn new(max_bytes: u64, max_pixels: u64) -> Self {
+        Limits { max_bytes, max_pixels }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Jpeg,

@@ -15,11 +15,13 @@ use super::job::{Batch, Input, Job, Options};
 use super::shard::{FETCHES, Origin, Shard, fetch};
 use crate::decode::Limits;
 use crate::error::{Error, Result};
+use crate::pool;
+use crate::reason::Verdict;
 use crate::s3::Ahead;
 use crate::sample::Record;
 use crate::shard::ShardFormat;
 use crate::shard::read::Wanted;
-use crate::source::Source;
+use crate::source::{Loaded, Source};
 
 /// Makes the batches of one stream ahead, in the order in which they are asked for.
 #[pyclass(frozen, module = "datago._core")]
@@ -44,7 +46,7 @@ impl Loader {
     #[new]
     #[pyo3(signature = (*, threads, payloads, max_bytes, max_pixels))]
     fn new(threads: usize, payloads: Vec<String>, max_bytes: u64, max_pixels: u64) -> PyResult<Self> {
-        let limits = Limits { max_bytes, max_pixels };
+        let limits = Limits::new(max_bytes, max_pixels);
         let options = Options { wanted: Wanted { payloads, max_bytes }, limits };
         let engine = Engine::start(threads, options)?;
         Ok(Loader { engine, shards: Mutex::default(), turns: Arc::new(Semaphore::new(FETCHES)) })
@@ -174,9 +176,16 @@ fn handed(py: Python<'_>, batch: Batch) -> PyResult<Handed<'_>> {
 #[pyfunction]
 #[pyo3(signature = (place, *, max_bytes))]
 pub fn read<'py>(py: Python<'py>, place: Source, max_bytes: u64) -> PyResult<Bound<'py, PyBytes>> {
-    let loaded = py.detach(|| {
-        let _ahead = Ahead::start(std::iter::once(&place), max_bytes)?;
-        place.load(max_bytes).map_err(|failure| Error::Storage(failure.detail))
-    });
-    Ok(PyBytes::new(py, &loaded?))
+    let mut data = Vec::new();
+    py.detach(|| {
+        let ahead = Ahead::start(std::iter::once(&place), max_bytes)?;
+        let load = |_| place.load(max_bytes).map(Loaded::into_vec);
+        let receive = |_, loaded: Verdict<Vec<u8>>| {
+            data = loaded.map_err(|failure| Error::Storage(failure.detail))?;
+            Ok(())
+        };
+        // On a thread of its own, so that Ctrl-C is noticed.
+        pool::ordered(1, 1, 1, load, receive, crate::python::check_signals, || ahead.stop()).map(drop)
+    })?;
+    Ok(PyBytes::new(py, &data))
 }

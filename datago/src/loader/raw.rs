@@ -2,8 +2,8 @@
 
 use fast_image_resize::FilterType;
 
-use crate::decode::{self, Format, Header, Limits};
-use crate::reason::{Failure, Verdict};
+use crate::decode::Limits;
+use crate::reason::{Failure, Reason, Verdict};
 use crate::resize::{View, cover, resample_into};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -18,8 +18,11 @@ pub fn pixels_into(data: &[u8], target: (u32, u32), limits: Limits, out: &mut [u
     let (width, height, pixels) = parsed(data).ok_or_else(|| {
         Failure::corrupt("An npy file that holds no 8-bit array of shape (height, width, 3).")
     })?;
-    let header = Header { format: Format::Bmp, width, height, mode: "RGB", orientation: 1 };
-    decode::check(&header, limits)?;
+    if u64::from(width) * u64::from(height) > limits.max_pixels {
+        let cap = limits.max_pixels;
+        let detail = format!("{width}x{height} are more than the cap of {cap} pixels.");
+        return Err(Failure::new(Reason::TooManyPixels, detail));
+    }
     let view = View { pixels, width, height, channels: 3 };
     resample_into(view, Some(cover(width, height, target)), target, FilterType::Lanczos3, out)
 }
@@ -38,7 +41,7 @@ fn parsed(data: &[u8]) -> Option<(u32, u32, &[u8])> {
     let (height, width) = (sides.next()??, sides.next()??);
     let rgb = sides.next()?? == 3 && sides.next().is_none_or(|rest| rest.is_none());
     let pixels = &data[end..];
-    let size = u64::from(width) * u64::from(height) * 3;
+    let size = (u64::from(width) * u64::from(height)).checked_mul(3)?;
     (plain && rgb && size > 0 && pixels.len() as u64 == size).then_some((width, height, pixels))
 }
 
