@@ -1,6 +1,7 @@
 //! The loader as Python sees it; see `datago.stream`.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -170,6 +171,14 @@ fn handed(py: Python<'_>, batch: Batch) -> PyResult<Handed<'_>> {
     let payloads = payloads.into_iter().map(list).collect::<PyResult<_>>()?;
     let failures = failures.into_iter().map(|(id, f)| (id, f.reason.code(), f.detail)).collect();
     Ok((ids, PyBytes::new(py, &attributes), pixels, encoded, payloads, failures))
+}
+
+/// (width, height) of every picture in a local shard, by what it says.
+#[pyfunction]
+#[pyo3(signature = (path, format, samples))]
+pub fn sizes(py: Python<'_>, path: PathBuf, format: &str, samples: usize) -> PyResult<Vec<(u32, u32)>> {
+    let shard = Shard::new(Origin::Path(path), ShardFormat::named(format)?, samples, None);
+    Ok(py.detach(|| shard.sizes())?)
 }
 
 /// The bytes of one file or object.
