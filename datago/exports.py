@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from blake3 import blake3
 
 from datago import _core
@@ -78,14 +79,27 @@ class Export:
         else:
             known = [size for size in stored if size is not None]
             if len(known) < len(stored):
-                raise ConfigError(
-                    f"{_shown(self.folder)} holds untouched pictures, and only they know their sizes: give "
-                    f'recipe=Recipe(size="fixed", side=…), or stream the snapshot itself in buckets'
-                )
+                return self._bucketed(recipe)
             chosen = buckets(recipe)
             found = assign([w for w, _ in known], [h for _, h in known], chosen)
             sizes.extend(chosen[n] for n in found.tolist())
         return Fitted.of([(s.stem, s.samples) for s in self.shards], sizes, self._content)
+
+    def _bucketed(self, recipe: Recipe) -> Fitted:
+        """Untouched pictures dealt to buckets by the sizes that their shards hold, which are read for that."""
+        if isinstance(self.folder, S3Object):
+            raise ConfigError(
+                f"{_shown(self.folder)} holds untouched pictures, and only its shards know their sizes: give "
+                f'recipe=Recipe(size="fixed", side=…), or stream the snapshot itself in buckets'
+            )
+        chosen = buckets(recipe)
+        parts = []
+        for shard in self.shards:
+            sizes = _core.sizes(self.folder / shard.name, self.format, shard.samples)
+            found = assign([w for w, _ in sizes], [h for _, h in sizes], chosen)
+            parts.append(Part(shard.stem, found.astype(np.int32)))
+        told = [self._content, [[shard.stem, shard.samples] for shard in self.shards], chosen]
+        return Fitted(parts, [*chosen], _digest(told))
 
     def _place(self, name: str) -> Path | S3Object:
         if isinstance(self.folder, S3Object):
@@ -123,7 +137,11 @@ class Fitted:
             content,
             sorted([stem, n, list(size or ())] for (stem, n), size in zip(shards, sizes, strict=True)),
         ]
-        return cls(parts, known, blake3(json.dumps(told, separators=(",", ":")).encode()).hexdigest())
+        return cls(parts, known, _digest(told))
+
+
+def _digest(told: Any) -> str:
+    return blake3(json.dumps(told, separators=(",", ":")).encode()).hexdigest()
 
 
 def _parsed(data: bytes, shown: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use crate::loader::python::{Loader, read};
+    use crate::loader::python::{Loader, read, sizes};
     #[pymodule_export]
     use crate::python::{inspect, write_shard};
     #[pymodule_export]

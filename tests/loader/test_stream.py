@@ -26,7 +26,7 @@ from datago import (
     Stream,
     StreamTimeoutError,
 )
-from tests.loader.exports import COUNT, FORMATS, export, picture, pictures, recipe_of, record
+from tests.loader.exports import COUNT, FORMATS, SIDES, export, picture, pictures, recipe_of, record
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +252,21 @@ def test_bytes_are_handed_over_untouched_when_asked_for(tmp_path: Path) -> None:
             if b.images is not None
         }
         assert shape == (24, 24, 3)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_untouched_pictures_are_dealt_to_buckets_by_their_sizes(tmp_path: Path, form: str) -> None:
+    folder = export(tmp_path / "e", 40, recipe_of(form, size="bytes"))
+    recipe = Recipe(side=32, patch=8)
+    seen = []
+    for batch in stream(folder, recipe=recipe):
+        assert batch.images is not None
+        [ratio] = {SIDES[int(i[1:]) % len(SIDES)] for i in batch.ids}
+        assert (batch.images.shape[2] > batch.images.shape[1]) == (ratio[0] > ratio[1])
+        for n, sample_id in enumerate(batch.ids):
+            assert (batch.images[n] == picture(int(sample_id[1:]))[0, 0]).all()
+        seen += batch.ids
+    assert sorted(seen) == [f"s{n:05}" for n in range(40)]
 
 
 def test_pictures_are_fitted_to_the_recipe_that_is_asked_for(exports: dict[str, Path]) -> None:

@@ -120,16 +120,17 @@ def test_a_stream_of_what_never_comes_times_out_and_closes(mute: S3) -> None:
     waiting.close()
 
 
-def test_a_stream_that_waits_hears_ctrl_c(mute: S3) -> None:
+@pytest.mark.parametrize("waits", ["next(hanging(s3, None))", "Export(S3Object(s3, 'export'))"])
+def test_who_waits_hears_ctrl_c(mute: S3, waits: str) -> None:
     program = (
         "import sys, signal\n"
-        "from datago import S3\n"
+        "from datago import S3, Export, S3Object\n"
         "from tests.loader.test_stream_s3 import hanging\n"
-        "waiting = hanging(S3('b', endpoint=sys.argv[1], path_style=True, timeout=60), None)\n"
+        "s3 = S3('b', endpoint=sys.argv[1], path_style=True, timeout=60)\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "print('ready', flush=True)\n"
         "try:\n"
-        "    next(waiting)\n"
+        "    print('ready', flush=True)\n"
+        f"    {waits}\n"
         "except KeyboardInterrupt:\n"
         "    print('interrupted', flush=True)\n"
     )

@@ -201,12 +201,15 @@ fn from_row(shard: &Shard, row: usize, wanted: &Wanted) -> Result<Read> {
     Ok(Read { masks: vec![false; stored.payloads.len()], stored })
 }
 
+/// The bytes of a picture, and of the payloads wanted.
+type Loads = (Vec<u8>, Vec<Option<Vec<u8>>>);
+
 /// A record as a row. One that could not be read is an error: a later attempt might read it.
 fn from_record(record: Record, options: &Options) -> Result<Read> {
     let wanted = &options.wanted;
     let mut masks = vec![false; wanted.payloads.len()];
     let load = |source: &Source| source.load(wanted.max_bytes).map(Loaded::into_vec);
-    let mut all = || -> Verdict<(Vec<u8>, Vec<Option<Vec<u8>>>)> {
+    let mut all = || -> Verdict<Loads> {
         let image = load(&record.image)?;
         let mut payloads = vec![None; wanted.payloads.len()];
         for payload in &record.payloads {

@@ -1,6 +1,7 @@
 //! The loader as Python sees it; see `datago.stream`.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,11 +16,13 @@ use super::job::{Batch, Input, Job, Options};
 use super::shard::{FETCHES, Origin, Shard, fetch};
 use crate::decode::Limits;
 use crate::error::{Error, Result};
+use crate::pool;
+use crate::reason::Verdict;
 use crate::s3::Ahead;
 use crate::sample::Record;
 use crate::shard::ShardFormat;
 use crate::shard::read::Wanted;
-use crate::source::Source;
+use crate::source::{Loaded, Source};
 
 /// Makes the batches of one stream ahead, in the order in which they are asked for.
 #[pyclass(frozen, module = "datago._core")]
@@ -170,13 +173,28 @@ fn handed(py: Python<'_>, batch: Batch) -> PyResult<Handed<'_>> {
     Ok((ids, PyBytes::new(py, &attributes), pixels, encoded, payloads, failures))
 }
 
+/// (width, height) of every picture in a local shard, by what it says.
+#[pyfunction]
+#[pyo3(signature = (path, format, samples))]
+pub fn sizes(py: Python<'_>, path: PathBuf, format: &str, samples: usize) -> PyResult<Vec<(u32, u32)>> {
+    let shard = Shard::new(Origin::Path(path), ShardFormat::named(format)?, samples, None);
+    Ok(py.detach(|| shard.sizes())?)
+}
+
 /// The bytes of one file or object.
 #[pyfunction]
 #[pyo3(signature = (place, *, max_bytes))]
 pub fn read<'py>(py: Python<'py>, place: Source, max_bytes: u64) -> PyResult<Bound<'py, PyBytes>> {
-    let loaded = py.detach(|| {
-        let _ahead = Ahead::start(std::iter::once(&place), max_bytes)?;
-        place.load(max_bytes).map_err(|failure| Error::Storage(failure.detail))
-    });
-    Ok(PyBytes::new(py, &loaded?))
+    let mut data = Vec::new();
+    py.detach(|| {
+        let ahead = Ahead::start(std::iter::once(&place), max_bytes)?;
+        let load = |_| place.load(max_bytes).map(Loaded::into_vec);
+        let receive = |_, loaded: Verdict<Vec<u8>>| {
+            data = loaded.map_err(|failure| Error::Storage(failure.detail))?;
+            Ok(())
+        };
+        // On a thread of its own, so that Ctrl-C is noticed.
+        pool::ordered(1, 1, 1, load, receive, crate::python::check_signals, || ahead.stop()).map(drop)
+    })?;
+    Ok(PyBytes::new(py, &data))
 }

@@ -57,6 +57,12 @@ impl Shard {
         unpanicked(&self.shown(), || rows.row(row, wanted))
     }
 
+    /// (width, height) of every picture, by what the shard says.
+    pub fn sizes(&self) -> Result<Vec<(u32, u32)>> {
+        let rows = self.opened.get_or_init(|| self.open()).as_ref().map_err(Error::again)?;
+        unpanicked(&self.shown(), || rows.sizes())
+    }
+
     /// Wakes whoever waits for it: nobody wants it any more.
     pub fn stop(&self) {
         if let Origin::Remote(fetching) = &self.origin {

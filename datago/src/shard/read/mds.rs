@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Place, Rows, Stored, Wanted, check_sizes};
+use super::{Place, Rows, Stored, Wanted, check_sizes, size};
 use crate::error::Result;
 use crate::loader::raw::npy_of_mds;
 
@@ -89,6 +89,24 @@ impl Mds {
 impl Rows for Mds {
     fn len(&self) -> usize {
         self.offsets.len() - 1
+    }
+
+    fn sizes(&self) -> Result<Vec<(u32, u32)>> {
+        let find = |name: &str| self.columns.iter().position(|column| column.name == name);
+        let (Some(width), Some(height)) = (find("width"), find("height")) else {
+            return Err(self.place.damaged("it has no columns of widths and heights"));
+        };
+        let one = |pair: &[u32]| {
+            let (start, end) = (u64::from(pair[0]), u64::from(pair[1]));
+            let layout = self.layout(&self.place.read(start, self.head as u64)?, end - start)?;
+            let side = |(at, size): (u64, u64)| -> Result<Option<u32>> {
+                let value = self.place.read(start + at, size.min(8))?;
+                let value = value.first_chunk::<8>().map(|b| i64::from_le_bytes(*b));
+                Ok(value.and_then(|value| u32::try_from(value).ok()))
+            };
+            size(side(layout[width])?, side(layout[height])?, &self.place)
+        };
+        self.offsets.windows(2).map(one).collect()
     }
 
     fn row(&self, row: usize, wanted: &Wanted) -> Result<Stored> {

@@ -44,6 +44,8 @@ pub trait Rows: Send + Sync {
     fn len(&self) -> usize;
     /// The row of this number, below `len`.
     fn row(&self, row: usize, wanted: &Wanted) -> Result<Stored>;
+    /// (width, height) of the picture of every row, by what the shard says.
+    fn sizes(&self) -> Result<Vec<(u32, u32)>>;
 }
 
 pub fn open(place: Place, format: ShardFormat) -> Result<Box<dyn Rows>> {
@@ -52,6 +54,14 @@ pub fn open(place: Place, format: ShardFormat) -> Result<Box<dyn Rows>> {
         ShardFormat::Mds => Box::new(mds::Mds::open(place)?),
         ShardFormat::Parquet => Box::new(parquet::Parquet::open(place)?),
     })
+}
+
+/// A size of at least one pixel on each side.
+fn size(width: Option<u32>, height: Option<u32>, place: &Place) -> Result<(u32, u32)> {
+    match (width, height) {
+        (Some(width @ 1..), Some(height @ 1..)) => Ok((width, height)),
+        _ => Err(place.damaged("a sample does not say how large its picture is")),
+    }
 }
 
 /// The cap on each of some lengths.

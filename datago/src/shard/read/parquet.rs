@@ -7,13 +7,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::reader::{get_column_reader, get_typed_column_reader};
-use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::{Place, Rows, Stored, Wanted, check_sizes};
+use super::{Place, Rows, Stored, Wanted, check_sizes, size};
 use crate::error::{Error, Result};
 
 /// More than a page's header takes, as far as it is looked at.
@@ -68,7 +68,8 @@ impl Parquet {
         }
         let rows = self.starts[number + 1] - self.starts[number];
         let all = |column| {
-            let found: Vec<ByteArray> = self.values(number, column, 0, rows)?.into_iter().flatten().collect();
+            let found: Vec<ByteArray> =
+                self.values::<ByteArrayType>(number, column, 0, rows)?.into_iter().flatten().collect();
             match found.len() == rows {
                 true => Ok(found),
                 false => Err(self.place.damaged("a column has fewer values than rows")),
@@ -83,13 +84,13 @@ impl Parquet {
     }
 
     /// The values of some rows of a column of a row group. Skips whole pages by their index.
-    fn values(
+    fn values<T: DataType>(
         &self,
         group: usize,
         column: usize,
         first: usize,
         count: usize,
-    ) -> Result<Vec<Option<ByteArray>>> {
+    ) -> Result<Vec<Option<T::T>>> {
         let read = || -> std::result::Result<_, ParquetError> {
             let chunk = self.metadata.row_group(group).column(column);
             let pages = self.metadata.page_index_for_row_group(group).page_locations(column).cloned();
@@ -97,7 +98,7 @@ impl Parquet {
             let at = Arc::new(At(Arc::clone(&self.place)));
             let pages = Box::new(SerializedPageReader::new(at, chunk, rows, pages)?);
             let reader = get_column_reader(chunk.column_descr_ptr(), pages);
-            let mut reader = get_typed_column_reader::<ByteArrayType>(reader);
+            let mut reader = get_typed_column_reader::<T>(reader);
             reader.skip_records(first)?;
             let (mut levels, mut found) = (Vec::new(), Vec::new());
             let optional = chunk.column_descr().max_def_level() > 0;
@@ -156,6 +157,23 @@ impl Rows for Parquet {
         self.starts[self.starts.len() - 1]
     }
 
+    fn sizes(&self) -> Result<Vec<(u32, u32)>> {
+        let mut found = Vec::with_capacity(self.len());
+        let side = |group: usize, name: &str| {
+            let column = column(&self.metadata, name)
+                .ok_or_else(|| self.place.damaged(&format!("it has no column {name:?}")))?;
+            let rows = self.starts[group + 1] - self.starts[group];
+            let sides = self.values::<Int32Type>(group, column, 0, rows)?;
+            Ok(sides.into_iter().map(|side| side.and_then(|side| u32::try_from(side).ok())))
+        };
+        for group in 0..self.groups.len() {
+            for (width, height) in side(group, "width")?.zip(side(group, "height")?) {
+                found.push(size(width, height, &self.place)?);
+            }
+        }
+        Ok(found)
+    }
+
     fn row(&self, row: usize, wanted: &Wanted) -> Result<Stored> {
         let number = self.starts.partition_point(|&start| start <= row) - 1;
         let at = row - self.starts[number];
@@ -170,7 +188,7 @@ impl Rows for Parquet {
             return Ok(stored);
         }
         let one = |column| -> Result<Option<ByteArray>> {
-            Ok(self.values(number, column, at, 1)?.into_iter().next().flatten())
+            Ok(self.values::<ByteArrayType>(number, column, at, 1)?.into_iter().next().flatten())
         };
         stored.data = match known {
             Some((start, size)) => self.place.read(start, size)?,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Place, Rows, Stored, Wanted, check_sizes};
+use super::{Place, Rows, Stored, Wanted, check_sizes, size};
 use crate::error::Result;
 
 const BLOCK: u64 = 512;
@@ -74,6 +74,17 @@ impl Tar {
 impl Rows for Tar {
     fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    fn sizes(&self) -> Result<Vec<(u32, u32)>> {
+        let one = |entry: &Entry| {
+            let json = entry.attributes.unwrap_or(Member { at: 0, length: 0 });
+            let text = self.place.read(json.at, json.length)?;
+            let map: Value = serde_json::from_slice(&text).unwrap_or_default();
+            let side = |name: &str| map[name].as_u64().and_then(|side| u32::try_from(side).ok());
+            size(side("width"), side("height"), &self.place)
+        };
+        self.entries.iter().map(one).collect()
     }
 
     fn row(&self, row: usize, wanted: &Wanted) -> Result<Stored> {
