@@ -65,6 +65,22 @@ def inspect(job: dict[str, Any]) -> Made:
     return run, None
 
 
+def stream(job: dict[str, Any]) -> Made:
+    """`datago.stream` of an export, shuffled."""
+
+    def run() -> int:
+        seen = 0
+        for batch in datago.stream(job["export"], batch_size=job["batch"], threads=job["threads"]):
+            if batch.images is None or batch.images.shape[1:] != (job["side"], job["side"], 3):
+                raise ValueError(f"batch {batch.position} has other pictures")
+            seen += len(batch)
+        if seen != job["count"]:
+            raise ValueError(f"{seen} pictures of {job['count']}")
+        return seen
+
+    return run, None
+
+
 class _Writer:
     """One shard, planned once, written anew each time."""
 
@@ -92,4 +108,5 @@ SYSTEMS: dict[str, Callable[[dict[str, Any]], Made]] = {
     "shards": shards,
     "untouched": untouched,
     "inspect": inspect,
+    "stream": stream,
 }

@@ -98,14 +98,14 @@ class _Runner:
         environment |= {"DATAGO_MAX_TASKS": str(job["threads"]), "OMP_NUM_THREADS": "1"}
         arguments = {**job, **system.options, "cores": cores(job["threads"]), "folder": str(folder)}
         self._process = subprocess.Popen(
-            [python, "-P", "-W", "ignore", _WORKER, HERE / system.file, system.key, json.dumps(arguments)],
+            [python, "-P", "-W", "ignore", _WORKER, HERE / system.file, system.key],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             env=environment,
         )
-        self._answer()
+        self._ask(json.dumps(arguments))
 
     def look(self) -> None:
         """Fetch the pictures that the comparison needs."""

@@ -105,7 +105,7 @@ def resize(bench: Bench) -> list[Row]:
                 _PIXELS,
                 "photoroom",
                 True,
-                "Lanczos3, then cropped by a second resample",
+                "Lanczos3 twice",
                 1.9 if size == SIZES[0] else 2.4,
             ),
             System(
@@ -203,33 +203,32 @@ def inspect(bench: Bench) -> list[Row]:
 def untouched(bench: Bench) -> list[Row]:
     """The files' own bytes become a shard."""
     job = bench.job(SIZES[0], None)
-    job["paths"] = job["paths"] * (8 if bench.quick else 12)
+    job["paths"] = job["paths"] * (16 if bench.quick else 12)
     writer = "_peer_streams.py"
 
     def ours(format_: str) -> System:
-        return System(f"refinery, {format_}", _OURS, "untouched", note="synced", options={"format": format_})
+        return System("refinery", _OURS, "untouched", note="synced", options={"format": format_})
 
     def peer(name: str, key: str, sync: bool) -> System:
         note = "+ fsync" if sync else "not synced"
         return System(name, writer, key, False, note, 3.0 if sync else None, {"sync": sync})
 
+    systems = [
+        ours("webdataset"),
+        *(peer("webdataset.ShardWriter", "webdataset_writer", sync) for sync in (True, False)),
+        ours("mds"),
+        *(peer("mosaicml MDSWriter", "mds_writer", sync) for sync in (True, False)),
+        ours("parquet"),
+        System("limit: the disk", writer, "disk", False, "write + fsync of bytes in memory", 0.6),
+    ]
+    parts = {"WebDataset": [0, 1, 2, 7], "MDS": [3, 4, 5, 7], "Parquet": [6, 7]}
     rows = []
     for threads in bench.threads:
-        limit = System("limit: the disk", writer, "disk", False, "read, write, fsync", 1 / 0.6)
-        systems = [
-            ours("webdataset"),
-            *(peer("webdataset.ShardWriter", "webdataset_writer", sync) for sync in (True, False)),
-            ours("mds"),
-            *(peer("mosaicml MDSWriter", "mds_writer", sync) for sync in (True, False)),
-            ours("parquet"),
-            replace(limit, goal=0.6),
-        ]
         results = bench.race(systems, job, threads)
-        work = f"untouched bytes to shards, {_threads(threads)}"
-        for part in ([0, 1, 2, 7], [3, 4, 5, 7], [6, 7]):
-            rows += table(
-                work, "images/s", [systems[i] for i in part], [results[i] for i in part], threads == 1
-            )
+        for name, part in parts.items():
+            chosen, found = [systems[i] for i in part], [results[i] for i in part]
+            work = f"untouched bytes to {name} shards, {threads_in_words(threads)}"
+            rows += table(work, "images/s", chosen, found, threads == 1)
     return rows
 
 
@@ -277,7 +276,7 @@ def _by_size(
                 quality = [_quality(r, job) for r in results]
             name = f"{work}, {size[0]}×{size[1]}"
             found = table(
-                f"{name}, {_threads(threads)}",
+                f"{name}, {threads_in_words(threads)}",
                 unit,
                 asked,
                 results,
@@ -317,5 +316,6 @@ def _quality(result: Result, job: dict[str, Any]) -> tuple[float | None, str]:
     return decibel, ", ".join([*words, *(["aliases"] if left > ALIASES else [])])
 
 
-def _threads(count: int) -> str:
+def threads_in_words(count: int) -> str:
+    """For the table."""
     return "1 thread" if count == 1 else f"{count} threads"

@@ -1,8 +1,8 @@
 """One system of a bench in a process of its own: kept to given cores, set up once, then run for every line on stdin.
 
-python -P benchmarks/_worker.py FILE SYSTEM JOB
+python -P benchmarks/_worker.py FILE SYSTEM
 
-FILE defines `SYSTEMS`: for each name a function that takes the job and gives (round, look). `round` does the work once
+The job is the first line on stdin. FILE defines `SYSTEMS`: for each name a function that takes the job and gives (round, look). `round` does the work once
 and gives the number of items; `look`, or None, gives its results for the pictures of `look_paths`: arrays of pixels, or of a file's
 bytes. What can not be set up is an answer, not a crash. `-P` keeps this folder off the path, where `datago.py` is a bench.
 """
@@ -26,7 +26,7 @@ Look = Callable[[], "list[Any]"]
 
 def main() -> None:
     """Set up, say so, and answer each line with one line of JSON."""
-    file, name, text = sys.argv[1:]
+    file, name = sys.argv[1:]
     # what libraries print must not mix with the answers
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -35,7 +35,7 @@ def main() -> None:
         answers.write(json.dumps(values) + "\n")
         answers.flush()
 
-    job: dict[str, Any] = json.loads(text)
+    job: dict[str, Any] = json.loads(sys.stdin.readline())
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, job["cores"])
     try:

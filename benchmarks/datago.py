@@ -14,7 +14,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import _roles
+from benchmarks import _handover, _roles
 from benchmarks._plot import draw
 from benchmarks._table import Row, options, report
 
@@ -24,6 +24,7 @@ ROLES = {
     "shards": _roles.shards,
     "untouched": _roles.untouched,
     "inspect": _roles.inspect,
+    "handover": _handover.handover,
 }
 
 
