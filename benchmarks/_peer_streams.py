@@ -79,13 +79,13 @@ def webdataset_writer(job: dict[str, Any]) -> Made:
 
 
 def mds_writer(job: dict[str, Any]) -> Made:
-    """MDSWriter with the columns of ours and, as ours, a sha256 of the shard."""
+    """MDSWriter with the columns of ours and, as ours, an xxh128 of the shard."""
     module = import_module("streaming")
     folder, attributes = f"{job['folder']}/mds", _attributes(job)
     columns = {"id": "str", "image": "bytes", "width": "int", "height": "int", "attributes": "json"}
 
     def run() -> int:
-        options = {"out": folder, "columns": columns, "hashes": ["sha256"], "size_limit": 1 << 31}
+        options = {"out": folder, "columns": columns, "hashes": ["xxh128"], "size_limit": 1 << 31}
         with module.MDSWriter(**options, exist_ok=True) as sink:
             for i, path in enumerate(job["paths"]):
                 sample = {"id": f"{i:06}", "image": Path(path).read_bytes(), "attributes": attributes}

@@ -25,10 +25,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     across = min(2, len(panels))
     down = -(-len(panels) // across)
     heights = [
-        0.6 + 0.22 * max(len(found) for _, found in panels[line * across : (line + 1) * across])
+        0.5 + 0.2 * max(len(found) for _, found in panels[line * across : (line + 1) * across])
         for line in range(down)
     ]
-    figure = Figure(figsize=(5.5 * across, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(6.5 * across, sum(heights)), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, height_ratios=heights)
     for axis, panel in itertools.zip_longest(axes.flat, panels):
         if panel is None:

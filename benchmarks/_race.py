@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -122,16 +123,15 @@ class _Runner:
     def close(self) -> None:
         """End the process."""
         if not self.result.unavailable:
-            assert self._process.stdin
-            self._process.stdin.close()
-            self._process.wait()
+            self._process.communicate()
 
     def _ask(self, line: str) -> dict[str, Any]:
         if self.result.unavailable:
             return {}
         assert self._process.stdin
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
@@ -142,5 +142,5 @@ class _Runner:
             self.result.unavailable = answer["unavailable"]
             self.result.rates.clear()
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
         return answer
