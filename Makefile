@@ -74,9 +74,10 @@ build: ## compile datago and install refinery into .venv
 	@deploy/setup.sh
 	@deploy/build.sh
 
-lock: ## resolve pyproject.toml anew into requirements.lock
-	@. deploy/lib.sh; find_uv; quietly 'resolving requirements.lock' "$$uv" pip compile pyproject.toml --all-extras \
-		--generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --upgrade -o requirements.lock
+lock: ## resolve pyproject.toml anew into requirements.lock, and the benches' peers into benchmarks/peers.lock
+	@. deploy/lib.sh; find_uv; for pair in 'pyproject.toml requirements.lock' 'benchmarks/peers.in benchmarks/peers.lock'; do \
+		set -- $$pair; case $$1 in *.toml) extras=--all-extras ;; *) extras= ;; esac; quietly "resolving $$2" "$$uv" pip compile "$$1" \
+		$$extras --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --upgrade -o "$$2"; done
 
 clean: ## remove .venv, what was built, ./demo and ./demo-real; caches outside the checkout stay
 	@rm -rf .venv demo demo-real build dist datago/_core*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

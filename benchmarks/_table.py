@@ -17,24 +17,30 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement. `ratio` is ours over that system's (higher is better for us); `goal` is the ratio aimed at."""
+    """One measurement. `ratio` is ours over that system's (higher is better for us); `goal` is the ratio aimed at; `note` says
+    what the number needs to be read. A `value` of None: not available here, `note` says why."""
 
     work: str
     system: str
-    value: float
+    value: float | None
     unit: str
     ratio: float | None = None
     goal: float | None = None
     met: bool | None = None
+    note: str = ""
 
 
-def options(description: str | None) -> argparse.Namespace:
-    """--quick (under 10 minutes) and --json FILE."""
+def options(
+    description: str | None, more: Callable[[argparse.ArgumentParser], object] | None = None
+) -> argparse.Namespace:
+    """--quick (under 10 minutes), --json FILE, and what `more` adds."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a shorter run with fewer repeats")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    if more:
+        more(parser)
     return parser.parse_args()
 
 
@@ -62,6 +68,7 @@ def compare(
 
 def report(title: str, rows: Sequence[Row], json_file: Path | None) -> None:
     """Print the table; write the rows when asked to."""
+    noted = any(row.note for row in rows)
     table = Table(
         "work",
         "system",
@@ -70,6 +77,7 @@ def report(title: str, rows: Sequence[Row], json_file: Path | None) -> None:
         "ours ÷ it",
         "goal",
         "met",
+        *(["note"] if noted else []),
         title=f"{title} ({os.cpu_count()} cores)",
     )
     for row in rows:
@@ -78,13 +86,20 @@ def report(title: str, rows: Sequence[Row], json_file: Path | None) -> None:
         table.add_row(
             row.work,
             row.system,
-            f"{row.value:,.1f}" if row.value >= 10 else f"{row.value:.3g}",
+            _shown(row.value),
             row.unit,
             ratio,
             "" if row.goal is None else f"{row.goal:.3g}",
             met,
+            *([row.note] if noted else []),
         )
     console = Console()
-    Console(width=max(console.width, 120)).print(table)
+    Console(width=max(console.width, 180 if noted else 120)).print(table)
     if json_file:
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "not available"
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"

@@ -1,0 +1,58 @@
+"""The bench's rates as bars: one panel for each piece of work, ours first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks._table import Row
+
+_OURS, _PEER, _LIMIT, _INK = "#2a6f97", "#b8c4cc", "#e9c46a", "#222222"
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Write `path` as SVG: rates of the work done on one thread, systems that were not available left out."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams |= {"svg.hashsalt": "refinery", "font.size": 8, "axes.titlesize": 9, "svg.fonttype": "none"}
+    panels = [
+        (work.removesuffix(", 1 thread"), [r for r in group if r.value is not None])
+        for work, group in itertools.groupby(rows, lambda row: row.work)
+        if work.endswith(", 1 thread")
+    ]
+    across = min(2, len(panels))
+    down = -(-len(panels) // across)
+    heights = [
+        0.5 + 0.2 * max(len(found) for _, found in panels[line * across : (line + 1) * across])
+        for line in range(down)
+    ]
+    figure = Figure(figsize=(6.5 * across, sum(heights)), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, height_ratios=heights)
+    for axis, panel in itertools.zip_longest(axes.flat, panels):
+        if panel is None:
+            axis.set_axis_off()
+            continue
+        work, found = panel
+        values = [row.value or 0 for row in found]
+        colours = [
+            _OURS if r.system.startswith("refinery") else _LIMIT if r.system.startswith("limit") else _PEER
+            for r in found
+        ]
+        bars = axis.barh([_label(row) for row in found], values, color=colours)
+        axis.bar_label(bars, [f" {value:,.0f}" for value in values], color=_INK)
+        axis.set_title(f"{work} ({found[0].unit})" if found else work, loc="left", color=_INK)
+        axis.invert_yaxis()
+        axis.margins(x=0.15)
+        axis.xaxis.set_visible(False)
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _label(row: Row) -> str:
+    """The system, its filter where it has one, and a mark where it aliases."""
+    filter_ = row.note.partition(" · ")[0] if " · " in row.note else ""
+    mark = " (aliases)" if row.note.endswith("aliases") else ""
+    return f"{row.system}{f', {filter_}' if filter_ else ''}{mark}"
