@@ -130,7 +130,15 @@ def test_no_file_names_a_folder_of_somebodys_machine() -> None:
 
 def test_the_build_names_no_package_host() -> None:
     host = re.compile(r"://|pypi\.|pythonhosted|(?<!emit-)index-url|find-links")
-    for name in ("requirements.lock", "pyproject.toml", "Makefile", "deploy/setup.sh", "deploy/lib.sh", "deploy/peers.sh", "benchmarks/peers.lock"):
+    for name in (
+        "requirements.lock",
+        "pyproject.toml",
+        "Makefile",
+        "deploy/setup.sh",
+        "deploy/lib.sh",
+        "deploy/peers.sh",
+        "benchmarks/peers.lock",
+    ):
         assert not host.search((ROOT / name).read_text(encoding="utf-8")), name
 
 

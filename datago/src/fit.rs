@@ -70,7 +70,7 @@ pub fn encoded(
 ) -> Verdict<Vec<u8>> {
     decode::check(header, limits)?;
     with_room(|room| {
-        let even = target.0 % 2 == 0 && target.1 % 2 == 0;
+        let even = target.0.is_multiple_of(2) && target.1.is_multiple_of(2);
         // Planes of half an odd side do not exist.
         let subsampling = if even { how.subsampling } else { Subsamp::None };
         let how = Encode { subsampling, ..how };
