@@ -23,7 +23,8 @@ _WORKER = HERE / "_worker.py"
 @dataclass(frozen=True, slots=True)
 class System:
     """What is measured: its name in the table, `file` and `key` of its code, whether it runs in the peers' environment or
-    in .venv, a note on what it does, the goal of ours over it, and options for its code."""
+    in .venv, a note on what it does, the goal of ours over it, and options for its code. `no_worse`: the goal also asks
+    for a PSNR no lower than this one's."""
 
     name: str
     file: str
@@ -32,6 +33,7 @@ class System:
     note: str = ""
     goal: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    no_worse: bool = False
 
 
 @dataclass(slots=True)
@@ -62,11 +64,20 @@ def cores(count: int) -> list[int]:
 
 
 def race(
-    systems: Sequence[System], job: dict[str, Any], threads: int, rounds: int, scratch: Path, *, look: bool
+    systems: Sequence[System],
+    job: dict[str, Any],
+    threads: int,
+    rounds: int,
+    scratch: Path,
+    *,
+    look: bool,
+    cpu: bool = False,
 ) -> list[Result]:
-    """A result for each system: `rounds` rounds in turns after one that is not counted, all on the same `threads` cores."""
+    """A result for each system: `rounds` rounds in turns after one that is not counted, all on the same `threads` cores.
+    With `cpu`, seconds are those in which a process had a core."""
     runners = [
-        _Runner(system, {**job, "threads": threads}, scratch / str(i)) for i, system in enumerate(systems)
+        _Runner(system, {**job, "threads": threads}, scratch / str(i), "cpu" if cpu else "seconds")
+        for i, system in enumerate(systems)
     ]
     for runner in runners:
         if look:
@@ -85,8 +96,9 @@ def race(
 class _Runner:
     """One system's process."""
 
-    def __init__(self, system: System, job: dict[str, Any], folder: Path) -> None:
+    def __init__(self, system: System, job: dict[str, Any], folder: Path, clock: str) -> None:
         self.result = Result()
+        self._clock = clock
         self._pictures = folder / "pictures.npz"
         folder.mkdir(parents=True, exist_ok=True)
         python = peers_python() if system.peers else sys.executable
@@ -118,7 +130,7 @@ class _Runner:
         """Run once."""
         answer = self._ask("round")
         if "items" in answer:
-            self.result.rates.append(answer["items"] / answer["seconds"])
+            self.result.rates.append(answer["items"] / answer[self._clock])
 
     def close(self) -> None:
         """End the process."""

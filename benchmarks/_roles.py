@@ -31,6 +31,7 @@ class Bench:
 
     folder: Path
     quick: bool
+    cpu: bool = False
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count()
@@ -43,8 +44,8 @@ class Bench:
 
     @property
     def threads(self) -> tuple[int, ...]:
-        """1, and 2 where there are two cores."""
-        return (1, 2)[: len(cores(2))]
+        """1, and 2 where there are two cores; CPU seconds say nothing about two."""
+        return (1,) if self.cpu else (1, 2)[: len(cores(2))]
 
     def job(self, size: tuple[int, int], target: tuple[int, int] | None) -> dict[str, Any]:
         """Photographs of a size, made once: enough that no cache of the CPU holds them."""
@@ -71,7 +72,7 @@ class Bench:
     ) -> list[Result]:
         """Measure the systems in turns, and `look` at their pictures."""
         scratch = self.folder / f"race-{next(self._numbers)}"
-        found = race(systems, job, threads, self.rounds, scratch, look=look)
+        found = race(systems, job, threads, self.rounds, scratch, look=look, cpu=self.cpu)
         shutil.rmtree(scratch)
         return found
 
@@ -179,6 +180,7 @@ def shards(bench: Bench) -> list[Row]:
                 note,
                 None if full else best,
                 code,
+                True,
             ),
             *(
                 []
@@ -291,7 +293,7 @@ def _by_size(
                 threads == 1,
                 [mark for _, mark in quality],
             )
-            rows += _no_worse(found, [decibel for decibel, _ in quality])
+            rows += _no_worse(found, asked, [decibel for decibel, _ in quality])
             if threads == 1:
                 single = results[0].rate
             elif single:
@@ -304,12 +306,12 @@ def _by_size(
     return rows
 
 
-def _no_worse(rows: list[Row], decibels: Sequence[float | None]) -> list[Row]:
-    """A goal over a peer whose pictures are nearer to the ideal than ours is not met."""
-    ours = decibels[0]
+def _no_worse(rows: list[Row], systems: Sequence[System], decibels: Sequence[float | None]) -> list[Row]:
+    """Where the goal asks for it, it is not met over a peer whose pictures are nearer to the ideal than ours."""
+    ours = decibels[0] or 0
     return [
-        replace(row, met=False) if row.met and ours and theirs and ours < theirs - 0.005 else row
-        for row, theirs in zip(rows, decibels, strict=True)
+        replace(row, met=False) if row.met and system.no_worse and ours < (theirs or 0) - 0.005 else row
+        for row, system, theirs in zip(rows, systems, decibels, strict=True)
     ]
 
 

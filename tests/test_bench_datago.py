@@ -66,9 +66,12 @@ def test_psnr_is_high_for_the_ideal_itself_and_low_for_a_shifted_one(tmp_path: P
     assert psnr([rounded[1:]], [best]) is None
 
 
-def test_a_goal_over_a_peer_with_better_pictures_is_not_met() -> None:
-    rows = [
-        Row("work", "refinery", 3.0, "images/s"),
-        *(Row("work", n, 1.0, "images/s", 3, 2, True) for n in "ab"),
+def test_where_a_goal_asks_for_it_better_pictures_of_a_peer_leave_it_unmet() -> None:
+    systems = [System(name, "", "", no_worse=name != "b") for name in ("refinery", "a", "b", "c")]
+    rows = [Row("work", system.name, 1.0, "images/s", 3, 2, True) for system in systems]
+    assert [row.met for row in _no_worse(rows, systems, [40.0, 41.0, 41.0, 39.0])] == [
+        True,
+        False,
+        True,
+        True,
     ]
-    assert [row.met for row in _no_worse(rows, [40.0, 41.0, 39.0])] == [None, False, True]
