@@ -17,7 +17,9 @@ def markdown(rows: Sequence[Row]) -> str:
         filter_, _, _ = row.note.partition(" · ")
         cells = roles.setdefault(role, {}).setdefault((row.system, "" if row.value is None else filter_), {})
         cells[", ".join(column)] = _cell(row)
-        cells.setdefault("note", row.note)
+        noted = cells.get("note", "")
+        if row.note not in noted:
+            cells["note"] = f"{noted}; {row.note.removeprefix(f'{filter_} · ')}" if noted else row.note
     return "\n".join(_table(role, systems) for role, systems in roles.items())
 
 
@@ -38,5 +40,5 @@ def _table(role: str, systems: dict[tuple[str, str], dict[str, str]]) -> str:
     ]
     for (system, _), cells in systems.items():
         shown = " | ".join(cells.get(column, "") for column in columns)
-        lines.append(f"| {system} | {shown} | {cells['note']} |")
+        lines.append(f"| {system} | {shown} | {cells.get('note', '')} |")
     return "\n".join([*lines, ""])

@@ -42,7 +42,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         ]
         bars = axis.barh([_label(row) for row in found], values, color=colours)
         axis.bar_label(bars, [f" {value:,.0f}" for value in values], color=_INK)
-        axis.set_title(f"{work} ({found[0].unit})" if found else work, loc="left", color=_INK)
+        axis.set_title(f"{work} ({found[0].unit})" if found else work, loc="right", color=_INK)
         axis.invert_yaxis()
         axis.margins(x=0.15)
         axis.xaxis.set_visible(False)

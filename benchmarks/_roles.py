@@ -238,7 +238,7 @@ def untouched(bench: Bench) -> list[Row]:
         for name, part in parts.items():
             chosen, found = [systems[i] for i in part], [results[i] for i in part]
             work = f"untouched bytes to {name} shards, {threads_in_words(threads)}"
-            rows += table(work, "images/s", chosen, found, threads == 1)
+            rows += table(work, "images/s", chosen, found, threads == 1 and not bench.cpu)
     return rows
 
 
