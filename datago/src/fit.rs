@@ -112,14 +112,16 @@ fn fill(
     room: &mut Room,
     out: &mut [u8],
 ) -> Verdict<()> {
-    if (header.width, header.height) == target && header.orientation == 1 && jpeg::is_rgb(header) {
+    let Plan { stored, crop, needed } = Plan::new(header, target);
+    // Of the target's size a picture has the decoder's own pixels, whatever its orientation.
+    let as_it_is = (header.width, header.height) == stored;
+    if as_it_is && header.orientation == 1 && jpeg::is_rgb(header) {
         return timed(Stage::Decode, || jpeg::decode_into(data, header, out));
     }
-    if planes(data, header, target, 1, room)? {
+    if !as_it_is && planes(data, header, target, 1, room)? {
         timed(Stage::Resize, || room.fitted.rgb_into(out));
         return Ok(());
     }
-    let Plan { stored, crop, needed } = Plan::new(header, target);
     let picture = decode::decode(data, header, limits, Some(needed))?;
     let flat = picture.flattened();
     let view = View { pixels: &flat, width: picture.width, height: picture.height, channels: 3 };
