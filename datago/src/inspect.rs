@@ -8,6 +8,7 @@ use turbojpeg::Subsamp;
 use crate::decode::{self, Format, Header, Limits};
 use crate::encode;
 use crate::error::Result;
+use crate::lent;
 use crate::orient;
 use crate::phash;
 use crate::picture::Picture;
@@ -65,7 +66,7 @@ pub fn inspect(
     tick: impl FnMut() -> Result<()>,
 ) -> Result<(Vec<Row>, Option<Vec<u8>>, Spent)> {
     let size = options.tensor_side.map_or(0, |side| side as usize * side as usize * 3);
-    let mut tensors = vec![0; size * sources.len()];
+    let mut tensors = lent::take(size * sources.len());
     let mut rows = Vec::with_capacity(sources.len());
     let spent = {
         // Each worker writes only its own picture's slice of the block.

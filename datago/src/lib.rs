@@ -8,6 +8,7 @@ mod exif;
 mod fit;
 mod inspect;
 mod lanczos;
+mod lent;
 mod loader;
 mod mask;
 mod orient;

@@ -1,6 +1,6 @@
 //! The functions Python sees. They convert arguments and results; the work is elsewhere, with the GIL released.
 
-use numpy::{IntoPyArray, PyArray1, PyArrayMethods};
+use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use turbojpeg::Subsamp;
@@ -10,6 +10,7 @@ use crate::encode::Encoding;
 use crate::error::{Error, Result};
 use crate::fit::Encode;
 use crate::inspect::{self as inspecting, Fit, Measured, Options, Row};
+use crate::lent::lend;
 use crate::orient;
 use crate::sample::{Record, Treatment};
 use crate::shard::{self, Job, ShardFormat, Target, Written};
@@ -57,7 +58,7 @@ pub fn inspect<'py>(
     let tensors = match (tensors, tensor_side) {
         (Some(block), Some(side)) => {
             let shape = [count, side as usize, side as usize, 3];
-            Some(block.into_pyarray(py).reshape(shape)?.into_any())
+            Some(lend(py, block, &shape)?)
         }
         _ => None,
     };

@@ -1,10 +1,11 @@
 //! `datago.probe` and `datago.decode`.
 
-use numpy::{IntoPyArray, PyArray1, PyArrayMethods};
+use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::decode::Limits;
+use crate::lent::lend;
 use crate::orient::displayed;
 use crate::python::check_signals;
 use crate::raster;
@@ -51,7 +52,7 @@ pub fn decode<'py>(
         let (found, block) =
             py.detach(|| raster::fitted(&inputs, (width, height), limits, threads, check_signals))?;
         let shape = [found.len(), height as usize, width as usize, 3];
-        return Ok((block.into_pyarray(py).reshape(shape)?.into_any(), verdicts(py, &found)?));
+        return Ok((lend(py, block, &shape)?, verdicts(py, &found)?));
     }
     let found = py.detach(|| raster::decode(&inputs, limits, threads, check_signals))?;
     let columns = verdicts(py, &found)?;
@@ -60,7 +61,7 @@ pub fn decode<'py>(
         match verdict {
             Ok(raster) => {
                 let shape = [raster.height as usize, raster.width as usize, 3];
-                images.append(raster.pixels.into_pyarray(py).reshape(shape)?)?;
+                images.append(lend(py, raster.pixels, &shape)?)?;
             }
             Err(_) => images.append(py.None())?,
         }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use crate::decode::{self, Format, Header, Limits, jpeg};
 use crate::error::Result;
 use crate::fit;
+use crate::lent;
 use crate::orient::{displayed, upright};
 use crate::pool;
 use crate::reason::{Verdict, caught};
@@ -59,7 +60,7 @@ fn raster(source: &Source, limits: Limits) -> Verdict<Raster> {
     decode::check(&header, limits)?;
     let (width, height) = displayed(header.width, header.height, header.orientation);
     if jpeg::is_rgb(&header) && header.orientation == 1 {
-        let mut pixels = vec![0; width as usize * height as usize * 3];
+        let mut pixels = lent::take(width as usize * height as usize * 3);
         jpeg::decode_into(&data, &header, &mut pixels)?;
         return Ok(Raster { width, height, pixels });
     }
@@ -77,7 +78,7 @@ pub fn fitted(
     tick: impl FnMut() -> Result<()>,
 ) -> Result<(Vec<Verdict<()>>, Vec<u8>)> {
     let bytes = size.0 as usize * size.1 as usize * 3;
-    let mut block = vec![0; bytes * sources.len()];
+    let mut block = lent::take(bytes * sources.len());
     let verdicts = {
         let slots: Vec<Mutex<&mut [u8]>> = block.chunks_exact_mut(bytes).map(Mutex::new).collect();
         each(sources, limits.max_bytes, threads, tick, |index| {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value};
 
 use super::raw;
@@ -11,6 +11,7 @@ use super::shard::Shard;
 use crate::decode::{self, Limits};
 use crate::error::{Error, Result};
 use crate::fit::pixels_into;
+use crate::lent;
 use crate::mask;
 use crate::orient::displayed;
 use crate::reason::{Failure, Verdict, caught};
@@ -98,7 +99,9 @@ impl Job {
         });
         let ahead = Ahead::start(sources.flatten(), options.limits.max_bytes)?;
         let size = size(target);
-        let mut block = BytesMut::zeroed(size * inputs.len());
+        // Both conversions keep the memory, which nobody else has.
+        let block = Bytes::from(lent::take(size * inputs.len())).try_into_mut();
+        let mut block = block.unwrap_or_else(|none| BytesMut::from(&none[..]));
         let left = AtomicUsize::new(inputs.len());
         let slot = |input| {
             let pixels = block.split_to(size);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use numpy::{IntoPyArray, PyArrayMethods, PyReadonlyArray1};
+use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use tokio::sync::Semaphore;
@@ -16,6 +16,7 @@ use super::job::{Batch, Input, Job, Options};
 use super::shard::{FETCHES, Origin, Shard, fetch};
 use crate::decode::Limits;
 use crate::error::{Error, Result};
+use crate::lent::lend;
 use crate::pool;
 use crate::reason::Verdict;
 use crate::s3::Ahead;
@@ -160,7 +161,7 @@ fn handed(py: Python<'_>, batch: Batch) -> PyResult<Handed<'_>> {
     let pixels = match target {
         Some((width, height)) => {
             let shape = [ids.len(), height as usize, width as usize, 3];
-            Some(block.into_pyarray(py).reshape(shape)?.into_any())
+            Some(lend(py, block, &shape)?)
         }
         None => None,
     };
