@@ -1,4 +1,4 @@
-"""Where the time of an inspection or an export goes, and what holds it up."""
+"""Where the time of an inspection, an export or a stream goes, and what holds it up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class Stages:
 
     `read` is bytes from a disk, or the wait for those of a network; `decode` bytes to pixels; `resize` cutting, resampling
     and turning; `encode` pixels to bytes; `measure` digests and figures; `write` laying out, hashing and writing shards, which one
-    thread does for each shard; `blocked` is workers without anything to do because a shard's writer lags behind.
+    thread does for each shard; `blocked` is workers without anything to do because a shard's writer lags behind;
+    `waited` is the caller of a stream, for batches.
     `wall` is the time that passed (of shards written beside each other: the sum of theirs).
     """
 
@@ -25,6 +26,7 @@ class Stages:
     measure: float = 0.0
     write: float = 0.0
     blocked: float = 0.0
+    waited: float = 0.0
     wall: float = 0.0
 
     def __add__(self, other: Stages) -> Stages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
@@ -24,6 +25,7 @@ from datago.order import Order, Planned, check_whole
 from datago.pictures import Pictures
 from datago.recipe import Recipe
 from datago.remote import S3Object
+from datago.stages import Stages
 from datago.tokens import make_token, read_token
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ class Stream:
         self._planned: Iterator[Planned] | None = None
         self._loader: _core.Loader | None = None
         self._failed: DatagoError | None = None
+        self._began, self._stages = 0.0, Stages()
 
     def __iter__(self) -> Stream:
         return self
@@ -147,8 +150,7 @@ class Stream:
             self._source.submit(loader, batch, self._sizes[batch.bucket])
             self._asked.append(batch)
         if not self._asked:
-            self._loader = None
-            loader.close()
+            self._end_threads()
             raise StopIteration
         try:
             ids, attributes, images, encoded, payloads, failures = loader.next(self._timeout)
@@ -195,12 +197,13 @@ class Stream:
         return make_token(self._follows, position, self._order.per_epoch)
 
     @property
-    def seconds(self) -> dict[str, float]:
-        """Where time goes: seconds that the threads together were `reading` and `decoding`, and that the caller was `waiting`.
-        Waiting near zero: training is the bottleneck; else what is long in relation to its threads (eight read)."""
-        loader = self._loader
-        reading, decoding, waiting = (0.0, 0.0, 0.0) if loader is None else loader.seconds()
-        return {"reading": reading, "decoding": decoding, "waiting": waiting}
+    def stages(self) -> Stages:
+        """Where time went since the first batch was asked for. `waited` near zero: training is the bottleneck; else
+        `Stages.bottleneck` names what to give more threads or a faster disk (eight threads read)."""
+        if self._loader is None:
+            return self._stages
+        spent, waited = self._loader.seconds()
+        return Stages(**dict(spent), waited=waited, wall=time.perf_counter() - self._began)
 
     def torch(self) -> TorchStream:
         """The same stream as a `torch.utils.data.IterableDataset`, for a `DataLoader` with `batch_size=None` and any
@@ -219,12 +222,11 @@ class Stream:
 
     def close(self) -> None:
         """End the threads. What was handed over stays good, and so does `token()`."""
-        loader, self._loader = self._loader, None
-        if loader is not None:
+        if self._loader is not None:
             self._failed = self._failed or ConfigError(
                 "the stream is closed; make a new one with resume=token"
             )
-            loader.close()
+            self._end_threads()
 
     def __enter__(self) -> Stream:
         return self
@@ -242,8 +244,15 @@ class Stream:
             )
         return dict(self.__dict__)
 
+    def _end_threads(self) -> None:
+        self._stages = self.stages
+        loader, self._loader = self._loader, None
+        if loader is not None:
+            loader.close()
+
     def _begun(self) -> tuple[_core.Loader, Iterator[Planned]]:
         if self._planned is None:
+            self._began = time.perf_counter()
             self._loader = _core.Loader(
                 threads=self._threads,
                 payloads=self._payloads,

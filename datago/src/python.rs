@@ -23,9 +23,9 @@ pub fn check_signals() -> Result<()> {
 }
 
 /// Seconds of all threads in each stage.
-type Seconds = Vec<(&'static str, f64)>;
+pub type Seconds = Vec<(&'static str, f64)>;
 
-fn seconds(spent: &Spent) -> Seconds {
+pub fn seconds(spent: &Spent) -> Seconds {
     Stage::ALL.iter().map(|&stage| (stage.name(), spent[stage].as_secs_f64())).collect()
 }
 

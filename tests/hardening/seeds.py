@@ -188,6 +188,7 @@ def main(folder: Path) -> None:
     for kind in FORMATS:
         extra[kind] = [data for name, data in seeds().items() if name.startswith(f"{kind}:")]
     extra["any"] = list(seeds().values())
+    extra["fit"] = [bytes([23, 17, n % 4]) + data for n, data in enumerate(extra["jpeg"] + extra["png"])]
     extra["mask"] = [b"\x24\x19\x0f\x0f" + data for data in extra["png"] + extra["gif"]]
     for target, found in extra.items():
         (folder / target).mkdir(parents=True, exist_ok=True)

@@ -383,6 +383,22 @@ def test_memory_does_not_grow_with_the_number_of_batches(tmp_path: Path) -> None
     assert grown[1] < grown[0] + 2 * block
 
 
+def test_a_stream_says_where_time_goes_while_it_runs_and_after_its_end(exports: dict[str, Path]) -> None:
+    running = stream(exports["mds"], threads=2)
+    assert running.stages.bottleneck is None
+    next(running)
+    during = running.stages
+    assert min(during.read, during.decode, during.wall) > 0
+    for _ in running:
+        pass
+    after = running.stages
+    assert after.decode > during.decode
+    assert after.encode == after.write == 0
+    assert 0 <= after.waited <= after.wall
+    assert after.bottleneck in ("read", "decode", "resize")
+    assert running.stages == after
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_pixels_that_an_export_stores_raw_come_back(form: str, tmp_path: Path) -> None:
     raw, png = (export(tmp_path / how, 20, recipe_of(form, encode=how)) for how in ("raw", "png"))

@@ -3,10 +3,18 @@
 //! The readers of shards will have their targets here as well.
 #![allow(dead_code)]
 
+#[path = "../../src/convolve.rs"]
+mod convolve;
 #[path = "../../src/decode/mod.rs"]
 pub mod decode;
+#[path = "../../src/encode.rs"]
+mod encode;
 #[path = "../../src/exif.rs"]
 mod exif;
+#[path = "../../src/fit.rs"]
+mod fit;
+#[path = "../../src/lanczos.rs"]
+mod lanczos;
 #[path = "../../src/mask.rs"]
 mod mask;
 #[path = "../../src/orient.rs"]
@@ -17,11 +25,17 @@ mod picture;
 mod reason;
 #[path = "../../src/resize.rs"]
 mod resize;
+#[path = "../../src/spare.rs"]
+mod spare;
 #[path = "../../src/stage.rs"]
 mod stage;
+#[path = "../../src/ycc.rs"]
+mod ycc;
 
 use decode::{Format, Limits};
+use encode::Encoding;
 use reason::{Reason, Verdict, caught};
+use turbojpeg::Subsamp;
 
 /// Small enough for thousands of pictures a second.
 fn limits() -> Limits {
@@ -55,6 +69,28 @@ pub fn any(data: &[u8]) {
     if let Ok(format) = decode::recognise(data) {
         picture(format, data);
     }
+}
+
+/// The way of a picture into a batch and into a shard. The first bytes are the size of the bucket, and how it is encoded.
+pub fn fit(data: &[u8]) {
+    let Some(([a, b, how], data)) = data.split_first_chunk::<3>() else {
+        return;
+    };
+    let target = (u32::from(*a) + 1, u32::from(*b) + 1);
+    let subsampling = if how & 1 == 0 { Subsamp::None } else { Subsamp::Sub2x2 };
+    let encoding = if how & 2 == 0 { Encoding::Jpeg } else { Encoding::Raw };
+    judged(|| {
+        let mut pixels = vec![0; target.0 as usize * target.1 as usize * 3];
+        fit::pixels_into(data, target, limits(), &mut pixels)?;
+        let header = decode::probe(data, decode::recognise(data)?)?;
+        let how = fit::Encode { encoding, quality: 90, subsampling };
+        let file = fit::encoded(data, &header, target, limits(), how)?;
+        if encoding == Encoding::Jpeg {
+            let found = decode::probe(&file, Format::Jpeg)?;
+            assert_eq!((found.width, found.height), target);
+        }
+        Ok(())
+    });
 }
 
 pub fn exif(data: &[u8]) {

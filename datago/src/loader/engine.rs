@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::job::{Batch, Job, Options};
 use crate::error::{Error, Result};
 use crate::pool;
+use crate::stage::{self, Spent, Stage, timed};
 
 /// How often to look up from waiting, to notice Ctrl-C.
 const TICK: Duration = Duration::from_millis(100);
@@ -30,6 +31,8 @@ struct State {
     /// Batches that were not handed over yet.
     jobs: VecDeque<Arc<Job>>,
     stopped: bool,
+    /// By all threads together.
+    spent: Spent,
 }
 
 struct Shared {
@@ -41,15 +44,8 @@ struct Shared {
     /// A batch is done.
     done: Condvar,
     options: Options,
-    seconds: Seconds,
-}
-
-/// Where time went, in nanoseconds: that of all threads together, and of the one that waits for batches.
-#[derive(Default)]
-pub struct Seconds {
-    pub reading: AtomicU64,
-    pub making: AtomicU64,
-    pub waiting: AtomicU64,
+    /// Nanoseconds that were waited for batches.
+    waited: AtomicU64,
 }
 
 pub struct Engine {
@@ -67,7 +63,7 @@ impl Engine {
             making: Condvar::new(),
             done: Condvar::new(),
             options,
-            seconds: Seconds::default(),
+            waited: AtomicU64::new(0),
         });
         let spawn = |work: fn(&Shared)| {
             let shared = Arc::clone(&shared);
@@ -110,13 +106,19 @@ impl Engine {
         Ok(())
     }
 
-    pub fn seconds(&self) -> &Seconds {
-        &self.shared.seconds
+    /// What all threads together spent until now, and how long batches were waited for.
+    pub fn spent(&self) -> (Spent, Duration) {
+        let waited = Duration::from_nanos(self.shared.waited.load(Ordering::Relaxed));
+        (self.shared.lock().spent, waited)
     }
 
     /// The next batch that was asked for. After a timeout it can be waited for again.
     pub fn next(&self, timeout: Option<Duration>, tick: impl FnMut() -> Result<()>) -> Result<Batch> {
-        let job = timed(&self.seconds().waiting, || self.wait(timeout, tick))?;
+        let start = Instant::now();
+        let job = self.wait(timeout, tick);
+        let waited = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.shared.waited.fetch_add(waited, Ordering::Relaxed);
+        let job = job?;
         job.finish(self.shared.options.wanted.payloads.len())
     }
 
@@ -193,10 +195,11 @@ impl Shared {
             }
             let tasks: Vec<Task> = state.unread.drain(..count).collect();
             drop(state);
-            timed(&self.seconds.reading, || {
+            timed(Stage::Read, || {
                 tasks.iter().for_each(|(job, index)| job.read(*index, &self.options));
             });
             state = self.lock();
+            state.spent += stage::take();
             if !state.stopped {
                 state.read.extend(tasks);
                 self.making.notify_all();
@@ -215,8 +218,9 @@ impl Shared {
                 continue;
             };
             drop(state);
-            let last = timed(&self.seconds.making, || job.make(index, &self.options));
+            let last = job.make(index, &self.options);
             state = self.lock();
+            state.spent += stage::take();
             if last {
                 // Under the lock, so that who waits either saw it or is woken.
                 self.done.notify_all();
@@ -227,12 +231,4 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Does the work, and adds the nanoseconds that it took.
-fn timed<T>(spent: &AtomicU64, work: impl FnOnce() -> T) -> T {
-    let before = Instant::now();
-    let value = work();
-    spent.fetch_add(u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    value
 }

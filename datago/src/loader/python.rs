@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::decode::Limits;
 use crate::error::{Error, Result};
 use crate::lent::lend;
 use crate::pool;
+use crate::python::{Seconds, seconds};
 use crate::reason::Verdict;
 use crate::s3::Ahead;
 use crate::sample::Record;
@@ -132,12 +132,11 @@ impl Loader {
         handed(py, batch)
     }
 
-    /// Seconds that all threads together read and decoded, and that `next` was waited in.
-    fn seconds(&self) -> (f64, f64, f64) {
-        let spent = self.engine.seconds();
-        let of =
-            |nanoseconds: &AtomicU64| Duration::from_nanos(nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
-        (of(&spent.reading), of(&spent.making), of(&spent.waiting))
+    /// Seconds of all threads by stage, and those in which `next` was waited for.
+    fn seconds(&self) -> PyResult<(Seconds, f64)> {
+        self.engine.check_process()?;
+        let (spent, waited) = self.engine.spent();
+        Ok((seconds(&spent), waited.as_secs_f64()))
     }
 
     /// Ends the threads; what they had not done is dropped.
