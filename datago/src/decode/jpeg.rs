@@ -138,8 +138,8 @@ fn unpack(
 }
 
 /// Decodes to the JPEG's own planes, at the smallest scale that leaves `needed`, into `buffer`. `None` for a JPEG that has
-/// no luma, or colour in an unusual arrangement; with `full_colour` also where sparse colour would be made sparser still by the
-/// scale: the way to RGB decodes it at twice the scale of luma, and loses nothing.
+/// no luma, or colour in an unusual arrangement; with `full_colour` also where the scale would leave sparse colour with less than
+/// three quarters of `needed`: the way to RGB decodes it at twice the scale of luma, and loses nothing.
 pub fn planes<'a>(
     data: &[u8],
     header: &Header,
@@ -155,7 +155,7 @@ pub fn planes<'a>(
             (
                 Colorspace::YCbCr,
                 Subsamp::None | Subsamp::Sub2x1 | Subsamp::Sub2x2 | Subsamp::Sub1x2 | Subsamp::Sub4x1,
-            ) if !full_colour || scale == ScalingFactor::ONE || found.subsamp == Subsamp::None => {
+            ) if !full_colour || scale == ScalingFactor::ONE || enough(found, needed) => {
                 Some(found.subsamp.size())
             }
             _ => return Ok(()),
@@ -175,6 +175,13 @@ pub fn planes<'a>(
         let scale = scale.num() as f64 / scale.denom() as f64;
         Planes { values: &buffer[..length], width, height, scale, block }
     }))
+}
+
+/// Whether colour at the scale of `found` has three quarters of `needed` in both directions.
+fn enough(found: &DecompressHeader, needed: (u32, u32)) -> bool {
+    let (across, down) = found.subsamp.size();
+    let has = |side: usize, block: usize, needed: u32| 4 * (side / block) >= 3 * needed as usize;
+    has(found.width, across, needed.0) && has(found.height, down, needed.1)
 }
 
 /// Lends the thread's decoder. `work` gets the header as the decoder reads it, at the chosen scale.
