@@ -102,6 +102,11 @@ def check_caps(max_bytes: int, max_pixels: int, threads: int) -> None:
     """Raises `ConfigError` if one of them is out of range."""
     _positive("max_bytes", max_bytes, 2**62)
     _positive("max_pixels", max_pixels, 2**40)
+    check_threads(threads)
+
+
+def check_threads(threads: int) -> None:
+    """Raises `ConfigError` if there are to be fewer than none, or far too many."""
     if not 0 <= threads <= 1024:
         raise ConfigError(f"threads must be between 0 (every core) and 1024, not {threads}")
 

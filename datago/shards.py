@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from datago import _core
-from datago.errors import ConfigError, InputError
-from datago.inspection import MAX_BYTES, MAX_PIXELS
+from datago.errors import InputError
+from datago.inspection import MAX_BYTES, MAX_PIXELS, check_threads
 from datago.planning import ShardPlan
 from datago.recipe import Recipe
 from datago.remote import S3Object
@@ -89,8 +89,7 @@ def write_shard(
             else f"record {at} is sample {found[at]!r}, the plan has {plan.sample_ids[at]!r} there"
         )
         raise InputError(f"shard {plan.name}: {what}")
-    if not 0 <= threads <= 1024:
-        raise ConfigError(f"threads must be between 0 (every core) and 1024, not {threads}")
+    check_threads(threads)
     if isinstance(path, S3Object):
         target: Path | S3Object = path
         name = path.key.rpartition("/")[2]

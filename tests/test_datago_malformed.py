@@ -16,18 +16,9 @@ from blake3 import blake3
 from PIL import Image
 
 import datago
+from tests.hardening.conftest import OF_THE_BYTES
 
-REASONS = {
-    "empty",
-    "not_an_image",
-    "unsupported_format",
-    "truncated",
-    "corrupt",
-    "too_large",
-    "too_many_pixels",
-    "too_costly",
-    "unreadable",
-}
+REASONS = {*OF_THE_BYTES, "unreadable"}
 SKIMAGE = Path(pytest.importorskip("skimage").__file__).parent / "data"
 
 

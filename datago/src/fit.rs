@@ -55,7 +55,7 @@ impl Plan {
 
 /// Fills `out` (`target.0 * target.1 * 3` bytes, RGB) with the picture in `data`.
 pub fn pixels_into(data: &[u8], target: (u32, u32), limits: Limits, out: &mut [u8]) -> Verdict<()> {
-    let header = decode::probe(data, decode::recognise(data)?)?;
+    let header = decode::header(data)?;
     decode::check(&header, limits)?;
     rgb_into(data, &header, target, limits, out)
 }

@@ -11,32 +11,42 @@ use pyo3::prelude::*;
 /// No more than this is kept for later.
 const KEPT_BYTES: usize = 256 << 20;
 
-static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static POOL: Pool = Pool(Mutex::new(Vec::new()));
 
-/// A buffer of `length` bytes with anything in it.
-pub fn take(length: usize) -> Vec<u8> {
+/// Buffers that nobody has, the one that came back last at the end.
+struct Pool(Mutex<Vec<Vec<u8>>>);
+
+impl Pool {
     // Who can not look at once goes without: a forked child may never get the lock.
-    let kept = KEPT.try_lock().ok().and_then(|mut kept| {
-        let fits = |buffer: &Vec<u8>| buffer.capacity() >= length && buffer.capacity() / 2 <= length;
-        kept.iter().rposition(fits).map(|at| kept.remove(at))
-    });
-    match kept {
-        Some(mut buffer) => {
-            buffer.resize(length, 0);
-            buffer
+
+    fn take(&self, length: usize) -> Vec<u8> {
+        let kept = self.0.try_lock().ok().and_then(|mut kept| {
+            let fits = |buffer: &Vec<u8>| buffer.capacity() >= length && buffer.capacity() / 2 <= length;
+            kept.iter().rposition(fits).map(|at| kept.remove(at))
+        });
+        match kept {
+            Some(mut buffer) => {
+                buffer.resize(length, 0);
+                buffer
+            }
+            None => vec![0; length],
         }
-        None => vec![0; length],
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        if let Ok(mut kept) = self.0.try_lock() {
+            kept.push(buffer);
+            let mut bytes: usize = kept.iter().map(Vec::capacity).sum();
+            while bytes > KEPT_BYTES {
+                bytes -= kept.remove(0).capacity();
+            }
+        }
     }
 }
 
-fn give(buffer: Vec<u8>) {
-    if let Ok(mut kept) = KEPT.try_lock() {
-        kept.push(buffer);
-        let mut bytes: usize = kept.iter().map(Vec::capacity).sum();
-        while bytes > KEPT_BYTES {
-            bytes -= kept.remove(0).capacity();
-        }
-    }
+/// A buffer of `length` bytes with anything in it.
+pub fn take(length: usize) -> Vec<u8> {
+    POOL.take(length)
 }
 
 /// The owner of an array's memory, as Python sees it: the array's base.
@@ -45,7 +55,7 @@ struct Lent(Vec<u8>);
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        give(std::mem::take(&mut self.0));
+        POOL.give(std::mem::take(&mut self.0));
     }
 }
 
@@ -66,22 +76,24 @@ mod tests {
 
     #[test]
     fn memory_that_came_back_is_taken_again_and_not_for_something_much_smaller() {
-        // A length that no other test asks for.
-        let first = take(1_234_567);
+        let pool = Pool(Mutex::default());
+        let first = pool.take(1_234_567);
         let place = first.as_ptr();
-        give(first);
-        let small = take(123_456);
+        pool.give(first);
+        let small = pool.take(123_456);
         assert_ne!(small.as_ptr(), place);
-        let again = take(1_200_000);
+        let again = pool.take(1_200_000);
         assert_eq!((again.as_ptr(), again.len()), (place, 1_200_000));
     }
 
     #[test]
     fn no_more_is_kept_than_the_cap() {
+        let pool = Pool(Mutex::default());
         for _ in 0..20 {
-            give(vec![0; 32 << 20]);
+            pool.give(vec![0; 32 << 20]);
         }
-        let kept: usize = KEPT.lock().map(|kept| kept.iter().map(Vec::capacity).sum()).unwrap_or(usize::MAX);
+        let kept: usize =
+            pool.0.lock().map(|kept| kept.iter().map(Vec::capacity).sum()).unwrap_or(usize::MAX);
         assert!(kept <= KEPT_BYTES, "{kept}");
     }
 }

@@ -61,10 +61,9 @@ fn nearest(start: f64, length: f64, target: u32, size: u32) -> Vec<usize> {
 }
 
 fn read(data: &[u8], limits: Limits) -> Verdict<Labels> {
-    let format = decode::recognise(data)?;
-    let header = decode::probe(data, format)?;
+    let header = decode::header(data)?;
     decode::check(&header, limits)?;
-    if format != Format::Png {
+    if header.format != Format::Png {
         let picture = upright(decode::decode(data, &header, limits, None)?, header.orientation);
         let color = if picture.has_alpha() { ColorType::Rgba } else { ColorType::Rgb };
         let (width, height) = displayed(header.width, header.height, header.orientation);

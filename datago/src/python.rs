@@ -142,12 +142,7 @@ pub fn write_shard(
     threads: usize,
 ) -> PyResult<Report> {
     let unknown = |what: &str, value: &str| Error::Config(format!("{value:?} is no {what}"));
-    let format = match recipe.format.as_str() {
-        "webdataset" => ShardFormat::Webdataset,
-        "mds" => ShardFormat::Mds,
-        "parquet" => ShardFormat::Parquet,
-        other => return Err(unknown("shard format", other).into()),
-    };
+    let format = ShardFormat::named(&recipe.format)?;
     let encoding = match recipe.encode.as_str() {
         "jpeg" => Encoding::Jpeg,
         "png" => Encoding::Png,

@@ -34,14 +34,13 @@ pub fn probe(
 
 /// Only the beginning of a file is read where that is enough.
 fn header(source: &Source, max_bytes: u64) -> Verdict<Header> {
-    let read = |data: &[u8]| decode::probe(data, decode::recognise(data)?);
     if let Some(start) = source.load_start(HEADER_BYTES, max_bytes)?
         && matches!(decode::recognise(&start), Ok(Format::Jpeg | Format::Gif))
-        && let Ok(found) = read(&start)
+        && let Ok(found) = decode::header(&start)
     {
         return Ok(found);
     }
-    read(&source.load(max_bytes)?)
+    decode::header(&source.load(max_bytes)?)
 }
 
 /// The pixels of every input at full size, in order.
@@ -56,7 +55,7 @@ pub fn decode(
 
 fn raster(source: &Source, limits: Limits) -> Verdict<Raster> {
     let data = source.load(limits.max_bytes)?;
-    let header = decode::probe(&data, decode::recognise(&data)?)?;
+    let header = decode::header(&data)?;
     decode::check(&header, limits)?;
     let (width, height) = displayed(header.width, header.height, header.orientation);
     if jpeg::is_rgb(&header) && header.orientation == 1 {

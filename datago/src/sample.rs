@@ -116,12 +116,11 @@ pub fn prepare(
     limits: Limits,
 ) -> Verdict<Sample> {
     let data = record.image.load(limits.max_bytes)?;
-    let format = decode::recognise(&data)?;
-    let header = decode::probe(&data, format)?;
+    let header = decode::header(&data)?;
     decode::check(&header, limits)?;
     let shown = displayed(header.width, header.height, header.orientation);
     let (image, extension, format, size) = match treatment {
-        Treatment::Bytes => (data.into_vec(), record.extension.clone(), format.name(), shown),
+        Treatment::Bytes => (data.into_vec(), record.extension.clone(), header.format.name(), shown),
         Treatment::Fitted { target, encode } => {
             let image = fit::encoded(&data, &header, target, limits, encode)?;
             let encoding = encode.encoding;
@@ -140,8 +139,7 @@ pub fn prepare(
                 (mask::fit(&data, shown, target, limits).map_err(named)?, "png".to_owned())
             }
             Treatment::Fitted { target, encode } if extra_images.contains(&payload.name) => {
-                let fitted = decode::recognise(&data)
-                    .and_then(|format| decode::probe(&data, format))
+                let fitted = decode::header(&data)
                     .and_then(|header| fit::encoded(&data, &header, target, limits, encode));
                 (fitted.map_err(named)?, encode.encoding.extension().to_owned())
             }

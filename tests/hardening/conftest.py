@@ -13,6 +13,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 Judge = Callable[..., dict[str, Any]]
+OF_THE_BYTES = {
+    "empty",
+    "not_an_image",
+    "unsupported_format",
+    "truncated",
+    "corrupt",
+    "too_large",
+    "too_many_pixels",
+    "too_costly",
+}
+"""Reasons that say something about the bytes of a picture."""
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,23 @@ import numpy.typing as npt
 from PIL import Image
 
 import datago
-from datago import Payload, Pictures, Recipe, Record
+from datago import Batch, Payload, Pictures, Recipe, Record, Stream
 
 COUNT = 90
 """Samples in an export, unless a test wants another number."""
 FORMATS = ("webdataset", "mds", "parquet")
 SIDES = ((48, 48), (64, 36), (36, 64))
 """Width and height of pictures, by turns: each in a bucket of its own."""
+
+
+def stream(source: Any, **options: Any) -> Stream:
+    """In small batches and windows, unless a test wants others."""
+    return datago.stream(source, **{"batch_size": 7, "seed": 3, "shuffle_shards": 3, **options})
+
+
+def ids(batches: Iterable[Batch]) -> list[list[str]]:
+    """The ids of each batch."""
+    return [batch.ids for batch in batches]
 
 
 def recipe_of(form: str, **changes: Any) -> Recipe:

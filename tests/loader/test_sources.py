@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-import datago
-from datago import (
-    Batch,
-    ConfigError,
-    Recipe,
-    Stream,
-)
-from tests.loader.exports import FORMATS, SIDES, export, picture, recipe_of, record
-
-
-def stream(source: Any, **options: Any) -> Stream:
-    return datago.stream(source, **{"batch_size": 7, "seed": 3, "shuffle_shards": 3, **options})
-
-
-def ids(batches: Iterator[Batch]) -> list[list[str]]:
-    return [batch.ids for batch in batches]
+from datago import ConfigError, Recipe
+from tests.loader.exports import FORMATS, SIDES, export, picture, recipe_of, record, stream
 
 
 def test_bytes_are_handed_over_untouched_when_asked_for(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,30 +16,20 @@ import pytest
 
 import datago
 from datago import (
-    Batch,
     ConfigError,
     CorruptionError,
     InputError,
     Recipe,
     StorageError,
-    Stream,
     StreamTimeoutError,
 )
-from tests.loader.exports import COUNT, FORMATS, export, picture, pictures, recipe_of, record
+from tests.loader.exports import COUNT, FORMATS, export, ids, picture, pictures, recipe_of, record, stream
 
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("exports")
     return {form: export(folder / form, COUNT, recipe_of(form)) for form in FORMATS}
-
-
-def stream(source: Any, **options: Any) -> Stream:
-    return datago.stream(source, **{"batch_size": 7, "seed": 3, "shuffle_shards": 3, **options})
-
-
-def ids(batches: Iterator[Batch]) -> list[list[str]]:
-    return [batch.ids for batch in batches]
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -177,14 +166,19 @@ def test_a_timeout_loses_nothing(tmp_path: Path) -> None:
     assert (timeouts[0].kind, timeouts[0].retryable) == ("timeout", True)
 
 
+def one_shard(folder: Path, form: str, count: int) -> tuple[Path, Path]:
+    """An export and its only shard."""
+    export(folder, count, recipe_of(form, size="fixed", samples_per_shard=100))
+    [shard] = datago.Export(folder).shards
+    return folder, folder / shard.name
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_damaged_shard_is_named_and_never_believed(tmp_path: Path, form: str) -> None:
-    folder = export(tmp_path / "e", 20, recipe_of(form, size="fixed", samples_per_shard=100))
-    [shard] = datago.Export(folder).shards
-    path = folder / shard.name
+    folder, path = one_shard(tmp_path / "e", form, 20)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(CorruptionError, match=shard.name):
+    with pytest.raises(CorruptionError, match=path.name):
         ids(stream(folder))
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CorruptionError, match="digest"):
@@ -195,9 +189,7 @@ def test_a_damaged_shard_is_named_and_never_believed(tmp_path: Path, form: str) 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_shard_with_any_bit_turned_raises_or_reads_and_never_kills(tmp_path: Path, form: str) -> None:
-    folder = export(tmp_path / "e", 6, recipe_of(form, size="fixed", samples_per_shard=100))
-    [shard] = datago.Export(folder).shards
-    path = folder / shard.name
+    folder, path = one_shard(tmp_path / "e", form, 6)
     data = path.read_bytes()
     refused: list[str] = []
     for n in range(400):
@@ -212,7 +204,7 @@ def test_a_shard_with_any_bit_turned_raises_or_reads_and_never_kills(tmp_path: P
         except CorruptionError as error:
             refused.append(str(error))
     assert 0 < len(refused) < 400
-    assert all(shard.name in said for said in refused)
+    assert all(path.name in said for said in refused)
 
 
 def test_a_picture_that_can_not_be_decoded_is_left_out_and_said() -> None:

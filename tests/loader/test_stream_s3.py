@@ -16,7 +16,7 @@ import datago
 from datago import S3, CorruptionError, Record, S3Object, StorageError, Stream, StreamTimeoutError
 from tests.cutting_proxy import CuttingProxy
 from tests.formats.remote import s3_of
-from tests.loader.exports import COUNT, FORMATS, export, pictures, recipe_of, record
+from tests.loader.exports import COUNT, FORMATS, export, ids, pictures, recipe_of, record
 from tests.servers import S3Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,10 +24,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def stream(source: Any, **options: Any) -> Stream:
     return datago.stream(source, **{"batch_size": 7, "shuffle_shards": 3, "epochs": 2, **options})
-
-
-def ids(batches: Iterator[datago.Batch]) -> list[list[str]]:
-    return [batch.ids for batch in batches]
 
 
 def uploaded(server: S3Server, bucket: str, folder: Path) -> None:

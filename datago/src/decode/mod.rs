@@ -158,6 +158,11 @@ pub fn probe(data: &[u8], format: Format) -> Verdict<Header> {
     Ok(header)
 }
 
+/// The header of a picture of any format.
+pub fn header(data: &[u8]) -> Verdict<Header> {
+    probe(data, recognise(data)?)
+}
+
 /// Refuses what the caps refuse, from the header alone.
 pub fn check(header: &Header, limits: Limits) -> Verdict<()> {
     check_sides(header.width, header.height, limits)?;

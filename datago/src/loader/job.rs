@@ -252,7 +252,7 @@ fn make(read: Read, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Opt
             let masks =
                 payloads.iter_mut().zip(masks).filter_map(|(payload, is)| payload.as_mut().filter(|_| is));
             for payload in masks {
-                let header = decode::probe(data, decode::recognise(data)?)?;
+                let header = decode::header(data)?;
                 let shown = displayed(header.width, header.height, header.orientation);
                 *payload = mask::fit(payload, shown, target, options.limits)?;
             }

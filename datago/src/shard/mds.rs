@@ -114,7 +114,7 @@ impl Mds {
 
 impl Writer for Mds {
     fn add(&mut self, mut sample: Sample) -> Result<()> {
-        let attributes = canonical(&sample.attributes)?;
+        let mut attributes = canonical(&sample.attributes)?;
         let width = i64::from(sample.width).to_le_bytes();
         let height = i64::from(sample.height).to_le_bytes();
         let mut values = Vec::with_capacity(self.columns.len());
@@ -126,7 +126,7 @@ impl Writer for Mds {
                 "image" => std::mem::take(&mut sample.image),
                 "width" => width.to_vec(),
                 "height" => height.to_vec(),
-                "attributes" => attributes.clone(),
+                "attributes" => std::mem::take(&mut attributes),
                 _ => sample
                     .payloads
                     .iter_mut()

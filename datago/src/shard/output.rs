@@ -170,6 +170,23 @@ impl Output {
         let digest = self.digest.take().unwrap_or_default().finalize();
         Ok((self.bytes, digest.to_hex().to_string()))
     }
+
+    /// What is gathered and then `data`, to the file.
+    fn send(&mut self, data: &[u8]) -> io::Result<()> {
+        let mut parts = [IoSlice::new(&self.buffer), IoSlice::new(data)];
+        let mut rest = &mut parts[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match self.file.write_vectored(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => IoSlice::advance_slices(&mut rest, n),
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        self.buffer.clear();
+        Ok(())
+    }
 }
 
 impl Write for Output {
@@ -200,25 +217,6 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         self.send(&[])
-    }
-}
-
-impl Output {
-    /// What is gathered and then `data`, to the file.
-    fn send(&mut self, data: &[u8]) -> io::Result<()> {
-        let mut parts = [IoSlice::new(&self.buffer), IoSlice::new(data)];
-        let mut rest = &mut parts[..];
-        IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            match self.file.write_vectored(rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => IoSlice::advance_slices(&mut rest, n),
-                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
-                Err(cause) => return Err(cause),
-            }
-        }
-        self.buffer.clear();
-        Ok(())
     }
 }
 
