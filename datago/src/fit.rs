@@ -158,7 +158,7 @@ fn planes(data: &[u8], header: &Header, target: (u32, u32), sparse: u32, room: &
     }
     let Plan { stored, crop, needed } = Plan::new(header, target);
     let Room { decoded, fitted, convolver, .. } = room;
-    let found = timed(Stage::Decode, || jpeg::planes(data, header, needed, sparse == 1, decoded))?;
+    let found = timed(Stage::Decode, || jpeg::planes(data, header, needed, sparse, decoded))?;
     let Some(planes) = found else { return Ok(false) };
     Ok(timed(Stage::Resize, || planes.fit(crop, stored, sparse, header.orientation, convolver, fitted)))
 }

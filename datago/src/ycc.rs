@@ -6,16 +6,44 @@ use crate::convolve::{Axes, Convolver, Plane};
 use crate::orient::turn;
 use crate::resize::Crop;
 
-/// Decoded planes, as stored, one after the other without gaps.
+/// Decoded planes, as stored, one after the other without gaps: of a grey picture only luma.
 pub struct Planes<'a> {
     pub values: &'a [u8],
-    /// What the picture measures at the scale at which it was decoded. Rows of luma may be longer.
+    pub extents: Vec<Extent>,
+}
+
+/// What a decoded plane measures.
+pub struct Extent {
+    /// Pixels of a block of 8x8 coefficients, across and down: 8, 4, 2 or 1.
+    pub side: usize,
     pub width: usize,
     pub height: usize,
-    /// The size at which it was decoded, of the size that the header tells: 1, 1/2, 1/4 or 1/8, exactly.
-    pub scale: f64,
-    /// Pixels of luma, across and down, for one of colour; `None` for a grey picture.
-    pub block: Option<(usize, usize)>,
+    /// Columns and rows that there are; those beyond width and height are not of the picture.
+    pub stride: usize,
+    pub rows: usize,
+    /// Pixels of the plane for one of the size that the header tells, across and down.
+    pub scale: (f64, f64),
+}
+
+impl Extent {
+    pub fn bytes(&self) -> usize {
+        self.stride * self.rows
+    }
+
+    fn plane<'a>(&self, values: &'a [u8]) -> Plane<'a> {
+        Plane { values, stride: self.stride, width: self.width, height: self.height }
+    }
+
+    fn axes(&self, crop: Crop, target: (u32, u32)) -> Option<Axes> {
+        let (kx, ky) = self.scale;
+        let crop = Crop {
+            left: crop.left * kx,
+            top: crop.top * ky,
+            width: crop.width * kx,
+            height: crop.height * ky,
+        };
+        Axes::new(crop, (self.width, self.height), target)
+    }
 }
 
 /// Planes of exactly the target's size, upright. Kept from picture to picture.
@@ -42,44 +70,30 @@ impl Planes<'_> {
         convolver: &mut Convolver,
         out: &mut Fitted,
     ) -> bool {
-        let (across, down) = self.block.unwrap_or((1, 1));
-        let pitch = self.width.next_multiple_of(across);
-        let rows = self.height.next_multiple_of(down);
-        let (luma, colour) = self.values.split_at(pitch * rows);
-        let light = Plane { values: luma, stride: pitch, width: self.width, height: self.height };
-        let Some(axes) = Axes::new(part(crop, self.scale, (1, 1)), (light.width, light.height), stored)
-        else {
-            return false;
-        };
+        let Some((light, colours)) = self.extents.split_first() else { return false };
+        let Some(axes) = light.axes(crop, stored) else { return false };
         let less = (stored.0 / sparse, stored.1 / sparse);
-        if self.block.is_none() {
+        let bytes = (less.0 * less.1) as usize;
+        let (luma, mut rest) = self.values.split_at(light.bytes());
+        if colours.is_empty() {
             for plane in [&mut out.blue, &mut out.red] {
                 plane.clear();
-                plane.resize((less.0 * less.1) as usize, NO_COLOUR);
-            }
-        } else {
-            let (width, height) = (pitch / across, rows / down);
-            let Some(axes) = Axes::new(part(crop, self.scale, (across, down)), (width, height), less) else {
-                return false;
-            };
-            let (blue, red) = colour.split_at(width * height);
-            for (values, to) in [(blue, &mut out.blue), (red, &mut out.red)] {
-                to.resize((less.0 * less.1) as usize, 0);
-                convolver.resample(Plane { values, stride: width, width, height }, &axes, to);
-                upright(to, less, orientation, &mut out.turned);
+                plane.resize(bytes, NO_COLOUR);
             }
         }
+        for (extent, to) in colours.iter().zip([&mut out.blue, &mut out.red]) {
+            let Some(axes) = extent.axes(crop, less) else { return false };
+            let (values, more) = rest.split_at(extent.bytes());
+            to.resize(bytes, 0);
+            convolver.resample(extent.plane(values), &axes, to);
+            upright(to, less, orientation, &mut out.turned);
+            rest = more;
+        }
         out.luma.resize((stored.0 * stored.1) as usize, 0);
-        convolver.resample(light, &axes, &mut out.luma);
+        convolver.resample(light.plane(luma), &axes, &mut out.luma);
         upright(&mut out.luma, stored, orientation, &mut out.turned);
         true
     }
-}
-
-/// A crop in pixels of a plane. A pixel of colour lies in the middle of those of luma that it is for.
-fn part(crop: Crop, scale: f64, (across, down): (usize, usize)) -> Crop {
-    let (kx, ky) = (scale / across as f64, scale / down as f64);
-    Crop { left: crop.left * kx, top: crop.top * ky, width: crop.width * kx, height: crop.height * ky }
 }
 
 fn upright(plane: &mut Vec<u8>, size: (u32, u32), orientation: u8, spare: &mut Vec<u8>) {
@@ -99,7 +113,7 @@ impl Fitted {
 
 /// JFIF in 16-bit fixed point: the numbers are libjpeg's.
 #[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
-fn rgb(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
+pub fn rgb(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
     let (pixels, _) = out.as_chunks_mut::<3>();
     for (((pixel, &y), &cb), &cr) in pixels.iter_mut().zip(luma).zip(blue).zip(red) {
         let y = (i32::from(y) << 16) + 0x8000;
@@ -128,7 +142,10 @@ mod tests {
             (0..size * size).map(|i| if i % size < size / 2 { left } else { right }).collect()
         };
         let values = [half(64, 40, 200), half(32, 200, 90), half(32, 100, 180)].concat();
-        let planes = Planes { values: &values, width, height, scale: 1.0, block: Some((2, 2)) };
+        let extent = |width, height, scale| Extent { side: 8, width, height, stride: width, rows: height, scale };
+        let colour = || extent(width / 2, height / 2, (0.5, 0.5));
+        let planes =
+            Planes { values: &values, extents: vec![extent(width, height, (1.0, 1.0)), colour(), colour()] };
         // The crop's middle is 3 pixels right of the edge.
         let crop = Crop { left: 19.0, top: 16.0, width: 32.0, height: 32.0 };
         let mut out = Fitted::default();

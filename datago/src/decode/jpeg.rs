@@ -7,45 +7,93 @@ use turbojpeg::{
     yuv_pixels_len,
 };
 
+use super::baseline::Baseline;
 use super::jpeg_cost::{Frame, MAX_SCANS};
 use super::{Cost, Format, Header, be16};
 use crate::exif;
 use crate::picture::{Layout, Picture};
 use crate::reason::{Failure, Verdict};
 use crate::spare;
-use crate::ycc::Planes;
+use crate::ycc::{Extent, Planes};
 
 thread_local! { static DECODER: RefCell<Option<Decompressor>> = const { RefCell::new(None) }; }
 
-/// Walks the markers up to the first scan.
-pub fn probe(data: &[u8]) -> Verdict<Header> {
-    let ends = || Failure::truncated("The data ends within the JPEG header.");
-    let mut at = 2;
-    let mut frame = None;
-    let mut orientation = 1;
-    loop {
-        let marker = loop {
+/// A marker and what follows it.
+pub struct Segment<'a> {
+    pub marker: u8,
+    pub body: &'a [u8],
+    /// Where its length stands, and where it ends.
+    at: usize,
+    pub end: usize,
+}
+
+/// The segments of a JPEG, up to the first scan's header.
+pub struct Segments<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Segments<'a> {
+    pub fn new(data: &'a [u8]) -> Self {
+        Segments { data, at: 2 }
+    }
+
+    fn segment(&mut self) -> Verdict<Segment<'a>> {
+        let ends = || Failure::truncated("The data ends within the JPEG header.");
+        let data = self.data;
+        loop {
             // Fill bytes (0xFF) may precede any marker.
-            match (data.get(at), data.get(at + 1)) {
-                (Some(0xff), Some(0xff)) => at += 1,
-                (Some(0xff), Some(&code)) => break code,
+            let marker = match (data.get(self.at), data.get(self.at + 1)) {
+                (Some(0xff), Some(0xff)) => {
+                    self.at += 1;
+                    continue;
+                }
+                (Some(0xff), Some(&code)) => code,
                 (Some(_), Some(_)) => {
                     return Err(Failure::corrupt("There is no JPEG marker where one must be."));
                 }
                 _ => return Err(ends()),
+            };
+            let at = self.at + 2;
+            self.at = at;
+            match marker {
+                0xd8 | 0x01 | 0xd0..=0xd7 => continue,
+                0xd9 => return Err(Failure::corrupt("The JPEG ends before its first scan.")),
+                _ => {}
             }
-        };
-        at += 2;
-        match marker {
-            0xd8 | 0x01 | 0xd0..=0xd7 => continue,
-            0xd9 => return Err(Failure::corrupt("The JPEG ends before its first scan.")),
-            _ => {}
+            let length = usize::from(be16(data, at).ok_or_else(ends)?);
+            if length < 2 {
+                return Err(Failure::corrupt("A JPEG segment claims a length below two."));
+            }
+            let body = data.get(at + 2..at + length).ok_or_else(ends)?;
+            self.at = at + length;
+            return Ok(Segment { marker, body, at, end: self.at });
         }
-        let length = usize::from(be16(data, at).ok_or_else(ends)?);
-        if length < 2 {
-            return Err(Failure::corrupt("A JPEG segment claims a length below two."));
-        }
-        let body = data.get(at + 2..at + length).ok_or_else(ends)?;
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Verdict<Segment<'a>>;
+
+    /// After a failure the data is at its end.
+    fn next(&mut self) -> Option<Self::Item> {
+        (self.at <= self.data.len()).then(|| {
+            let found = self.segment();
+            if found.as_ref().map_or(true, |segment| segment.marker == 0xda) {
+                self.at = usize::MAX;
+            }
+            found
+        })
+    }
+}
+
+/// Walks the markers up to the first scan.
+pub fn probe(data: &[u8]) -> Verdict<Header> {
+    let mut frame = None;
+    let mut orientation = 1;
+    let mut scan = 0;
+    for segment in Segments::new(data) {
+        let Segment { marker, body, at, .. } = segment?;
         match marker {
             0xc4 | 0xc8 | 0xcc => {}
             0xc0..=0xcf => {
@@ -55,10 +103,9 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
                 }
             }
             0xe1 if body.starts_with(b"Exif\0\0") => orientation = exif::orientation(body),
-            0xda => break,
+            0xda => scan = at,
             _ => {}
         }
-        at += length;
     }
     let (marker, frame) =
         frame.ok_or_else(|| Failure::corrupt("The JPEG has a scan but no frame header."))?;
@@ -84,7 +131,7 @@ pub fn probe(data: &[u8]) -> Verdict<Header> {
     let cost = Cost::default();
     let (wide, high) = (u32::from(width), u32::from(height));
     let header = Header { format: Format::Jpeg, width: wide, height: high, mode, orientation, cost };
-    let cost = Frame::read(marker, frame, width, height)?.cost(data, at, &header)?;
+    let cost = Frame::read(marker, frame, width, height)?.cost(data, scan, &header)?;
     Ok(Header { cost, ..header })
 }
 
@@ -94,6 +141,11 @@ pub fn is_rgb(header: &Header) -> bool {
 }
 
 pub fn decode(data: &[u8], header: &Header, target: Option<(u32, u32)>) -> Verdict<Picture> {
+    if target.is_none() && is_rgb(header) {
+        let mut pixels = spare::take(header.width as usize * header.height as usize * 3);
+        decode_into(data, header, &mut pixels)?;
+        return Ok(Picture::new(header.width, header.height, Layout::Rgb, pixels));
+    }
     // Every CMYK JPEG in the wild is Adobe's, with inverted inks.
     decode_inks(data, header, target, Layout::Cmyk { inverted: true })
 }
@@ -120,7 +172,16 @@ pub fn decode_inks(
 
 /// Decodes at full size, as RGB, into `out`, which holds exactly the picture's pixels as stored.
 pub fn decode_into(data: &[u8], header: &Header, out: &mut [u8]) -> Verdict<()> {
+    if baseline(data, header).is_some_and(|found| found.rgb(data, out).is_some()) {
+        return Ok(());
+    }
     unpack(data, header, ScalingFactor::ONE, PixelFormat::RGB, out)
+}
+
+/// What we decode ourselves.
+fn baseline(data: &[u8], header: &Header) -> Option<Baseline> {
+    let size = (header.width as usize, header.height as usize);
+    Baseline::read(data).filter(|found| (found.width, found.height) == size)
 }
 
 fn unpack(
@@ -137,10 +198,37 @@ fn unpack(
     })
 }
 
-/// Decodes to the JPEG's own planes, at the smallest scale that leaves `needed`, into `buffer`. `None` for a JPEG that has
-/// no luma, or colour in an unusual arrangement; with `full_colour` also where the scale would leave sparse colour with less than
-/// three quarters of `needed`: the way to RGB decodes it at twice the scale of luma, and loses nothing.
+/// Decodes to the JPEG's own planes, at the smallest scale that leaves `needed`, and `needed` divided by `sparse` of colour, into
+/// `buffer`. `None` for a JPEG that has no luma, or colour in an unusual arrangement.
 pub fn planes<'a>(
+    data: &[u8],
+    header: &Header,
+    needed: (u32, u32),
+    sparse: u32,
+    buffer: &'a mut Vec<u8>,
+) -> Verdict<Option<Planes<'a>>> {
+    if let Some(found) = baseline(data, header) {
+        let less = (needed.0.div_ceil(sparse), needed.1.div_ceil(sparse));
+        let needs = [needed, less, less];
+        let extents: Vec<Extent> = (0..found.components()).map(|i| found.extent(i, needs[i])).collect();
+        let length = extents.iter().map(Extent::bytes).sum();
+        grow(buffer, length);
+        if found.planes(data, &extents, &mut buffer[..length]).is_some() {
+            return Ok(Some(Planes { values: &buffer[..length], extents }));
+        }
+    }
+    planes_by_turbo(data, header, needed, sparse == 1, buffer)
+}
+
+fn grow(buffer: &mut Vec<u8>, length: usize) {
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+}
+
+/// All planes at one scale; with `full_colour` only where that leaves sparse colour with at least three quarters of `needed`: the
+/// way to RGB decodes it at twice the scale of luma, and loses nothing.
+fn planes_by_turbo<'a>(
     data: &[u8],
     header: &Header,
     needed: (u32, u32),
@@ -162,9 +250,7 @@ pub fn planes<'a>(
         };
         let (width, height, subsamp) = (found.width, found.height, found.subsamp);
         let length = yuv_pixels_len(width, 1, height, subsamp)?;
-        if buffer.len() < length {
-            buffer.resize(length, 0);
-        }
+        grow(buffer, length);
         size = Some((width, height, block, length));
         decoder.decompress_to_yuv(
             data,
@@ -172,8 +258,18 @@ pub fn planes<'a>(
         )
     })?;
     Ok(size.map(|(width, height, block, length)| {
-        let scale = scale.num() as f64 / scale.denom() as f64;
-        Planes { values: &buffer[..length], width, height, scale, block }
+        let (across, down) = block.unwrap_or((1, 1));
+        let (stride, rows) = (width.next_multiple_of(across), height.next_multiple_of(down));
+        let side = 8 * scale.num() / scale.denom();
+        let extent = |width, height, across, down| {
+            let part = side as f64 / 8.0;
+            let scale = (part / across as f64, part / down as f64);
+            Extent { side, width, height, stride: stride / across, rows: rows / down, scale }
+        };
+        let colour = || extent(stride / across, rows / down, across, down);
+        let mut extents = vec![extent(width, height, 1, 1)];
+        extents.extend(block.iter().flat_map(|_| [colour(), colour()]));
+        Planes { values: &buffer[..length], extents }
     }))
 }
 

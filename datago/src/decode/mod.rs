@@ -1,5 +1,6 @@
 //! From bytes to pixels: recognise the format, read the header, check the caps, and only then decode.
 
+mod baseline;
 mod bmp;
 mod bmp_plain;
 pub mod cost;
