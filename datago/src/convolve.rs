@@ -4,6 +4,8 @@
 //! numbers that lie side by side, which is what a compiler can turn into vector instructions; between them the rows are
 //! stood on end, and afterwards laid down again.
 
+use std::rc::Rc;
+
 use multiversion::multiversion;
 
 use crate::lanczos::{Axis, WEIGHT_BITS};
@@ -45,8 +47,8 @@ pub struct Convolver {
 
 /// The two axes of a resampling, for all planes of one size.
 pub struct Axes {
-    across: Axis,
-    down: Axis,
+    across: Rc<Axis>,
+    down: Rc<Axis>,
 }
 
 impl Axes {
@@ -56,8 +58,8 @@ impl Axes {
             return None;
         }
         Some(Axes {
-            across: Axis::new(crop.left, crop.width, size.0, target.0 as usize),
-            down: Axis::new(crop.top, crop.height, size.1, target.1 as usize),
+            across: Axis::shared(crop.left, crop.width, size.0, target.0 as usize),
+            down: Axis::shared(crop.top, crop.height, size.1, target.1 as usize),
         })
     }
 }

@@ -1,7 +1,11 @@
 //! The weights of the Lanczos3 filter, from sums and products alone: every machine rounds them alike.
 
+use std::cell::RefCell;
 use std::f64::consts::PI;
+use std::rc::Rc;
 use std::sync::LazyLock;
+
+use crate::latest::Latest;
 
 /// How far the filter reaches, in pixels of the target or of the source, whichever are larger.
 const REACH: f64 = 3.0;
@@ -51,7 +55,19 @@ pub struct Axis {
     weights: Vec<i16>,
 }
 
+/// Where a part begins, how long it is, and the pixels that there are and that become of it.
+type Asked = (f64, f64, usize, usize);
+
+thread_local! { static LATEST: RefCell<Latest<Asked, Axis>> = const { RefCell::new(Latest::new()) }; }
+
 impl Axis {
+    /// As [`Axis::new`]; pictures of one size need it once.
+    pub fn shared(start: f64, length: f64, size: usize, target: usize) -> Rc<Axis> {
+        let new = || Axis::new(start, length, size, target);
+        let asked = (start, length, size, target);
+        LATEST.with_borrow_mut(|latest| latest.get(&asked, || Some(new()))).unwrap_or_else(|| Rc::new(new()))
+    }
+
     /// From the `length` pixels that begin at `start`, of the `size` that there are, to `target` pixels. Windows reach
     /// beyond the part, never beyond the source.
     pub fn new(start: f64, length: f64, size: usize, target: usize) -> Axis {

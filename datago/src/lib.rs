@@ -8,6 +8,7 @@ mod exif;
 mod fit;
 mod inspect;
 mod lanczos;
+mod latest;
 mod lent;
 mod loader;
 mod mask;
@@ -27,6 +28,8 @@ mod source;
 mod spare;
 mod stage;
 mod stats;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 mod ycc;
 
 use pyo3::prelude::*;

@@ -1,7 +1,5 @@
 //! A JPEG's own planes, luma and two of colour, from the decoder to the target without a detour through RGB.
 
-use multiversion::multiversion;
-
 use crate::convolve::{Axes, Convolver, Plane};
 use crate::orient::turn;
 use crate::resize::Crop;
@@ -112,14 +110,27 @@ impl Fitted {
 }
 
 /// JFIF in 16-bit fixed point: the numbers are libjpeg's.
-#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 pub fn rgb(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    let done = crate::wide::Wide::here().map_or(0, |wide| wide.rgb(luma, blue, red, out));
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = 0;
+    each(&luma[done..], &blue[done..], &red[done..], &mut out[3 * done..]);
+}
+
+fn each(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
+    // Half of a product, rounded to nearest. Of a factor beyond a half, whole ones are split off.
+    let half = |value: i16, factor: i32| (((i32::from(2 * value) * factor) >> 16) as i16 + 1) >> 1;
+    let byte = |value: i16| value.clamp(0, 255) as u8;
     let (pixels, _) = out.as_chunks_mut::<3>();
     for (((pixel, &y), &cb), &cr) in pixels.iter_mut().zip(luma).zip(blue).zip(red) {
-        let y = (i32::from(y) << 16) + 0x8000;
-        let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
-        let byte = |value: i32| (value >> 16).clamp(0, 255) as u8;
-        *pixel = [byte(y + 91_881 * cr), byte(y - 22_554 * cb - 46_802 * cr), byte(y + 116_130 * cb)];
+        let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
+        let green = (i32::from(cb) * -22_554 + i32::from(cr) * 18_734 + 0x8000) >> 16;
+        *pixel = [
+            byte(y + cr + half(cr, 26_345)),
+            byte(y - cr + green as i16),
+            byte(y + 2 * cb + half(cb, -14_942)),
+        ];
     }
 }
 

@@ -1,6 +1,6 @@
 //! Huffman codes of a scan, and the bits that they are found in.
 
-/// Bits that the table of all codes decides; longer codes are searched.
+/// Bits that decide most codes.
 const SHORT: u32 = 9;
 /// Bits that the table of whole coefficients decides.
 const LOOK: u32 = 11;
@@ -13,97 +13,84 @@ const BEYOND: u32 = 63;
 
 /// Codes and their symbols.
 pub struct Codes {
-    /// By the next bits: the symbol and, below it, the code's length; 0 where the code is longer.
-    short: Box<[u16; 1 << SHORT]>,
-    /// By length: the first code, moved to 16 bits, that is no longer of it; what to add to a code to get its symbol's place.
-    limits: [u32; 17],
-    places: [i32; 17],
-    symbols: Vec<u8>,
+    /// Symbol and, below it, length of the code; 0 where there is no code. First by the next [`SHORT`] bits; then, for longer codes,
+    /// by how far the next 16 bits are beyond `limit`.
+    table: Vec<u16>,
+    /// The first longer code, moved to 16 bits.
+    limit: u32,
 }
 
 impl Codes {
     /// `None` if there are more codes of a length than fit, or fewer symbols than codes.
     pub fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Codes> {
-        let (mut short, mut limits, mut places) = (Box::new([0; 1 << SHORT]), [0; 17], [0; 17]);
-        let (mut code, mut at) = (0u32, 0usize);
+        let mut table = Vec::with_capacity(1 << (SHORT + 1));
+        let mut limit = 1 << 16;
+        let mut symbols = symbols.iter();
         for (length, &count) in (1..).zip(counts) {
-            places[length as usize] = at as i32 - code as i32;
-            for &symbol in symbols.get(at..at + usize::from(count))? {
-                if code >> length != 0 {
-                    return None;
-                }
-                if length <= SHORT {
-                    let span = 1 << (SHORT - length);
-                    let first = code as usize * span;
-                    short[first..first + span].fill(u16::from(symbol) << 8 | length as u16);
-                }
-                code += 1;
+            let bits = if length <= SHORT { SHORT } else { 16 };
+            for _ in 0..count {
+                let entry = u16::from(*symbols.next()?) << 8 | length as u16;
+                table.resize(table.len() + (1 << (bits - length)), entry);
             }
-            at += usize::from(count);
-            limits[length as usize] = code << (16 - length);
-            code <<= 1;
+            if length == SHORT && table.len() <= 1 << SHORT {
+                limit = (table.len() as u32) << (16 - SHORT);
+                table.resize(1 << SHORT, 0);
+            }
         }
-        Some(Codes { short, limits, places, symbols: symbols.to_vec() })
+        // As many codes as there are bits for.
+        (table.len() as u32 <= (1 << SHORT) + (1 << 16) - limit).then_some(Codes { table, limit })
     }
 
     /// The symbol that `next` begins with, and the length of its code.
     #[inline(always)]
     pub fn find(&self, next: u64) -> Option<(u8, u32)> {
-        match self.short[(next >> (64 - SHORT)) as usize] {
-            0 => self.search(next),
-            found => Some(((found >> 8) as u8, u32::from(found & 0xff))),
-        }
-    }
-
-    #[cold]
-    fn search(&self, next: u64) -> Option<(u8, u32)> {
         let top = (next >> 48) as u32;
-        let length = (SHORT + 1..=16).find(|length| top < self.limits[*length as usize])?;
-        let place = (top >> (16 - length)) as i32 + self.places[length as usize];
-        Some((*self.symbols.get(usize::try_from(place).ok()?)?, length))
-    }
-
-    pub fn symbols(&self) -> &[u8] {
-        &self.symbols
+        let index = if top < self.limit { top >> (16 - SHORT) } else { (1 << SHORT) + top - self.limit };
+        let found = *self.table.get(index as usize)?;
+        (found != 0).then_some(((found >> 8) as u8, u32::from(found & 0xff)))
     }
 }
 
-/// One look: the bits used (4 bits of it); how far the position moves to the first coefficient, and in all (6 bits each); both
-/// coefficients (8 bits each). Of a look at a single coefficient the second is written first, to the same place.
+/// One look: the bits used; how far the position moves to the first coefficient, and in all (6 bits each); both coefficients
+/// (7 bits each). Of a look at a single coefficient the second is written first, to the same place.
 #[derive(Clone, Copy)]
 pub struct Look(u32);
 
-impl Look {
-    const SLOW: Look = Look(BEYOND << 4);
+/// The largest coefficient that a look holds.
+const LARGEST: i16 = 63;
 
-    fn new(used: u32, first: (u32, i32), second: (u32, i32)) -> Look {
-        let byte = |value: i32| u32::from(value as u8);
-        Look(used | first.0 << 4 | second.0 << 10 | byte(first.1) << 16 | byte(second.1) << 24)
+impl Look {
+    const SLOW: Look = Look(BEYOND << 6);
+
+    fn new(used: u32, first: (u32, i16), second: (u32, i16)) -> Look {
+        let seven = |value: i16| u32::from(value as u16 & 127);
+        Look(used | first.0 << 6 | second.0 << 12 | seven(first.1) << 18 | seven(second.1) << 25)
     }
 
     #[inline(always)]
     pub fn used(self) -> u32 {
-        self.0 & 15
+        // A shift takes no more of a number than these bits, so that taking them costs nothing.
+        self.0 & 63
     }
 
     #[inline(always)]
     pub fn to_first(self) -> u8 {
-        (self.0 >> 4 & 63) as u8
+        (self.0 >> 6 & 63) as u8
     }
 
     #[inline(always)]
     pub fn to_last(self) -> u8 {
-        (self.0 >> 10 & 63) as u8
+        (self.0 >> 12 & 63) as u8
     }
 
     #[inline(always)]
     pub fn first(self) -> i16 {
-        i16::from((self.0 >> 16) as i8)
+        ((self.0 << 7) as i32 >> 25) as i16
     }
 
     #[inline(always)]
     pub fn second(self) -> i16 {
-        i16::from((self.0 >> 24) as i8)
+        (self.0 as i32 >> 25) as i16
     }
 }
 
@@ -123,11 +110,9 @@ pub struct Coefficients {
 impl Coefficients {
     pub fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Coefficients> {
         let codes = Codes::new(counts, symbols)?;
-        let single: Vec<(u32, u32, i32)> = (0..1u64 << LOOK)
+        let single: Vec<(u32, u32, i16)> = (0..1u64 << LOOK)
             .map(|index| match coefficient(&codes, index << (64 - LOOK)) {
-                Some(c) if c.used <= LOOK && i8::try_from(c.value).is_ok() => {
-                    (c.used, u32::from(c.step), i32::from(c.value))
-                }
+                Some(c) if c.used <= LOOK && c.value.abs() <= LARGEST => (c.used, u32::from(c.step), c.value),
                 _ => (0, 0, 0),
             })
             .collect();
@@ -156,13 +141,13 @@ impl Coefficients {
     }
 
     /// A single coefficient, of any length.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     pub fn one(&self, next: u64) -> Option<Coefficient> {
         coefficient(&self.codes, next)
     }
 }
 
+#[inline(always)]
 fn coefficient(codes: &Codes, next: u64) -> Option<Coefficient> {
     let (symbol, length) = codes.find(next)?;
     let (zeros, size) = (symbol >> 4, u32::from(symbol & 15));

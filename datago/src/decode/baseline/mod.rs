@@ -3,8 +3,6 @@
 //! It is twice as fast as libjpeg-turbo where bits are many, and gives the same pixels to the last bit. Whatever is not such a
 //! JPEG, and whatever is damaged, is left to libjpeg-turbo, which also says what is wrong with it.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod colour;
 mod huffman;
 mod idct;
@@ -15,8 +13,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use self::huffman::{Codes, Coefficients};
-use self::idct::Two;
-use self::scan::{PLACES, Plane, Scan};
+pub use self::idct::{Rows, Two, pair};
+use self::scan::{PLACES, Plane};
+pub use self::scan::{Planes, Scan};
 use crate::ycc::Extent;
 
 /// Components of a picture in colour.

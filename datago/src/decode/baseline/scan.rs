@@ -95,10 +95,8 @@ impl<'a> Scan<'a> {
     /// The next row of units; `None` where the data is not what it should be.
     pub fn row(&mut self, planes: &mut Planes<'_>) -> Option<()> {
         #[cfg(target_arch = "x86_64")]
-        if super::avx2::is_there() {
-            #[allow(unsafe_code)]
-            // SAFETY: the machine has the features that the function is compiled for.
-            return unsafe { super::avx2::row(self, planes) };
+        if let Some(wide) = crate::wide::Wide::here() {
+            return wide.row(self, planes);
         }
         self.row_by(planes, super::idct::pair)
     }

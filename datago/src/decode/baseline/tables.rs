@@ -7,16 +7,12 @@ use super::huffman::{Codes, Coefficients};
 use super::{Baseline, Component, factors};
 use crate::decode::be16;
 use crate::decode::jpeg::Segments;
+use crate::latest::Latest;
 
-/// Tables that a thread keeps: most files have the same.
-const KEPT: usize = 8;
-
-thread_local! { static LATEST: RefCell<Latest> = RefCell::default(); }
-
-#[derive(Default)]
-struct Latest {
-    first: Vec<(Vec<u8>, Rc<Codes>)>,
-    others: Vec<(Vec<u8>, Rc<Coefficients>)>,
+// By counts and symbols: most files have the same.
+thread_local! {
+    static FIRST: RefCell<Latest<Vec<u8>, Codes>> = const { RefCell::new(Latest::new()) };
+    static OTHERS: RefCell<Latest<Vec<u8>, Coefficients>> = const { RefCell::new(Latest::new()) };
 }
 
 /// Tables by their numbers.
@@ -152,35 +148,20 @@ impl Tables {
             let count = counts.iter().map(|n| usize::from(*n)).sum::<usize>();
             let (symbols, rest) = rest.split_at_checked(count)?;
             let number = usize::from(kind & 15);
-            LATEST.with_borrow_mut(|latest| {
-                let key = &body[1..1 + 16 + count];
-                match kind >> 4 {
-                    0 => {
-                        let new = || Codes::new(counts, symbols).filter(|_| symbols.iter().all(|s| *s <= 11));
-                        *self.first.get_mut(number)? = Some(known(&mut latest.first, key, new)?);
-                    }
-                    1 => {
-                        let new = || Coefficients::new(counts, symbols);
-                        *self.others.get_mut(number)? = Some(known(&mut latest.others, key, new)?);
-                    }
-                    _ => return None,
+            let key = &body[1..17 + count];
+            match kind >> 4 {
+                0 => {
+                    let new = || Codes::new(counts, symbols).filter(|_| symbols.iter().all(|s| *s <= 11));
+                    *self.first.get_mut(number)? = Some(FIRST.with_borrow_mut(|latest| latest.get(key, new))?);
                 }
-                Some(())
-            })?;
+                1 => {
+                    let new = || Coefficients::new(counts, symbols);
+                    *self.others.get_mut(number)? = Some(OTHERS.with_borrow_mut(|latest| latest.get(key, new))?);
+                }
+                _ => return None,
+            }
             body = rest;
         }
         Some(())
     }
-}
-
-fn known<T>(latest: &mut Vec<(Vec<u8>, Rc<T>)>, key: &[u8], new: impl FnOnce() -> Option<T>) -> Option<Rc<T>> {
-    if let Some((_, table)) = latest.iter().find(|(known, _)| known == key) {
-        return Some(Rc::clone(table));
-    }
-    let table = Rc::new(new()?);
-    if latest.len() == KEPT {
-        latest.remove(0);
-    }
-    latest.push((key.to_vec(), Rc::clone(&table)));
-    Some(table)
 }

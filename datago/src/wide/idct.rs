@@ -1,17 +1,8 @@
-//! The transforms of [`super::idct`] in 256-bit registers, one block in each half.
+//! The transforms of [`crate::decode`]'s own JPEGs in 256-bit registers, one block in each half.
 
 use std::arch::x86_64::*;
 
-use super::idct::{Rows, Two};
-use super::scan::{Planes, Scan};
-
-/// Whether this machine has what [`row`] needs.
-pub fn is_there() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("lzcnt")
-}
+use crate::decode::{Planes, Rows, Scan, Two, pair};
 
 /// [`Scan::row`] with this module's transforms.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
@@ -20,7 +11,7 @@ pub fn row(scan: &mut Scan<'_>, planes: &mut Planes<'_>) -> Option<()> {
         8 => eight(coefficients, factors),
         4 => four(coefficients, factors),
         2 => two(coefficients, factors),
-        _ => super::idct::pair(side, coefficients, factors),
+        _ => pair(side, coefficients, factors),
     })
 }
 

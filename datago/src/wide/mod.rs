@@ -1,0 +1,37 @@
+//! What is written for the vector registers of one kind of machine, and the proof that this is such a machine.
+//!
+//! The one place where code for a machine is called, which is unsafe in itself (docs/decisions/2026-11-28-code-for-one-kind-of-machine.md).
+
+#![allow(unsafe_code)]
+
+mod idct;
+mod rgb;
+
+use crate::decode::{Planes, Scan};
+
+/// A machine with AVX2, BMI1, BMI2 and LZCNT.
+#[derive(Clone, Copy)]
+pub struct Wide(());
+
+impl Wide {
+    /// This machine, if it is one.
+    pub fn here() -> Option<Wide> {
+        let all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt");
+        all.then_some(Wide(()))
+    }
+
+    /// [`Scan::row_by`] with transforms for this machine.
+    pub fn row(self, scan: &mut Scan<'_>, planes: &mut Planes<'_>) -> Option<()> {
+        // SAFETY: there is no `Wide` on a machine without the features that the function is compiled for.
+        unsafe { idct::row(scan, planes) }
+    }
+
+    /// [`crate::ycc::rgb`] of as many whole blocks as there are; the number of pixels done.
+    pub fn rgb(self, luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) -> usize {
+        // SAFETY: as above.
+        unsafe { rgb::blocks(luma, blue, red, out) }
+    }
+}
