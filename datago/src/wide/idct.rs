@@ -7,12 +7,19 @@ use crate::decode::{Planes, Rows, Scan, Two, pair};
 /// [`Scan::row`] with this module's transforms.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 pub fn row(scan: &mut Scan<'_>, planes: &mut Planes<'_>) -> Option<()> {
-    scan.row_by(planes, |side, coefficients, factors| match side {
+    scan.row_by(planes, |side, coefficients, factors| pair_of(side, coefficients, factors))
+}
+
+/// Pixels of two blocks.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub fn pair_of(side: usize, coefficients: &Two<i16>, factors: &Two<i16>) -> Rows {
+    match side {
         8 => eight(coefficients, factors),
         4 => four(coefficients, factors),
         2 => two(coefficients, factors),
         _ => pair(side, coefficients, factors),
-    })
+    }
 }
 
 /// Where each half of a pair of 32-bit numbers holds one of two factors.

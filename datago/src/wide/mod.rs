@@ -7,6 +7,8 @@
 mod idct;
 mod rgb;
 
+#[cfg(test)]
+use crate::decode::{Rows, Two};
 use crate::decode::{Planes, Scan};
 
 /// A machine with AVX2, BMI1, BMI2 and LZCNT.
@@ -27,6 +29,13 @@ impl Wide {
     pub fn row(self, scan: &mut Scan<'_>, planes: &mut Planes<'_>) -> Option<()> {
         // SAFETY: there is no `Wide` on a machine without the features that the function is compiled for.
         unsafe { idct::row(scan, planes) }
+    }
+
+    /// [`crate::decode::pair`], where pixels beyond the side are anything.
+    #[cfg(test)]
+    pub fn pair(self, side: usize, coefficients: &Two<i16>, factors: &Two<i16>) -> Rows {
+        // SAFETY: as above.
+        unsafe { idct::pair_of(side, coefficients, factors) }
     }
 
     /// [`crate::ycc::rgb`] of as many whole blocks as there are; the number of pixels done.

@@ -8,6 +8,8 @@ mod huffman;
 mod idct;
 mod scan;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
