@@ -15,7 +15,7 @@ from datago.errors import ConfigError
 
 FORMAT_VERSION = 1
 """Version of the recipe's own fields and of how samples are planned into shards."""
-ENCODER_VERSION = 2
+ENCODER_VERSION = 3
 """Raised whenever the same samples and recipe would give other shard bytes than before."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {

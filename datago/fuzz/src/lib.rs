@@ -15,6 +15,8 @@ mod exif;
 mod fit;
 #[path = "../../src/lanczos.rs"]
 mod lanczos;
+#[path = "../../src/latest.rs"]
+mod latest;
 #[path = "../../src/mask.rs"]
 mod mask;
 #[path = "../../src/orient.rs"]
@@ -29,6 +31,9 @@ mod resize;
 mod spare;
 #[path = "../../src/stage.rs"]
 mod stage;
+#[cfg(target_arch = "x86_64")]
+#[path = "../../src/wide/mod.rs"]
+mod wide;
 #[path = "../../src/ycc.rs"]
 mod ycc;
 

@@ -73,7 +73,9 @@ impl Frame {
         let (out, converted) =
             if self.components.len() == 1 { (1, 4) } else { (self.components.len() as u64, 4) };
         let decoding = (pixels * out + coefficients).max(pixels * converted);
-        Ok(Cost::new(data.len(), pixels, false, header.orientation, decoding, work))
+        // What is decoded in one pass is copied before.
+        let bytes = if kept { data.len() } else { 2 * data.len() };
+        Ok(Cost::new(bytes, pixels, false, header.orientation, decoding, work))
     }
 
     /// The work of all scans, of which each goes over some coefficients of all blocks of some components.

@@ -103,13 +103,13 @@ impl Baseline {
         self.scan(data, |scan| colour::rgb(self, scan, out))
     }
 
-    /// Lends the bits, without what is stuffed in between. What `work` leaves over is not expected.
+    /// Lends the bits, without what is stuffed in between.
     fn scan(&self, data: &[u8], work: impl FnOnce(&mut Scan<'_>) -> Option<()>) -> Option<()> {
         BITS.with_borrow_mut(|bits| {
             let done = bits.fill(data.get(self.at..)?).and_then(|()| {
                 let mut scan = Scan::new(self, &bits.bytes, &bits.ends)?;
                 work(&mut scan)?;
-                scan.ends_here().then_some(())
+                scan.is_whole().then_some(())
             });
             bits.shrink();
             done

@@ -87,9 +87,9 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// Whether all that is decoded is all that was there.
-    pub fn ends_here(&self) -> bool {
-        self.bits.position() == self.end && self.ends.len() == 0
+    /// Whether the data reached to here. Bytes that are left over are padding, which some cameras write.
+    pub fn is_whole(&self) -> bool {
+        self.bits.position() <= self.end && self.ends.len() == 0
     }
 
     /// The next row of units; `None` where the data is not what it should be.
