@@ -52,9 +52,13 @@ pub struct Axes {
 }
 
 impl Axes {
+    pub fn exist(crop: Crop, target: (u32, u32)) -> bool {
+        Axis::reach(crop.width, target.0).max(Axis::reach(crop.height, target.1)) <= MAX_TAPS
+    }
+
     /// For the part `crop` of planes of `size`; `None` if it is so much larger than the target that 16 bits are too few.
     pub fn new(crop: Crop, size: (usize, usize), target: (u32, u32)) -> Option<Axes> {
-        if Axis::reach(crop.width, target.0).max(Axis::reach(crop.height, target.1)) > MAX_TAPS {
+        if !Axes::exist(crop, target) {
             return None;
         }
         Some(Axes {

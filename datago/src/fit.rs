@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use fast_image_resize::FilterType;
 use turbojpeg::Subsamp;
 
-use crate::convolve::Convolver;
+use crate::convolve::{Axes, Convolver};
 use crate::decode::{self, Format, Header, Limits, jpeg};
 use crate::encode::{self, Encoding};
 use crate::orient::{swaps_sides, turn};
@@ -22,6 +22,9 @@ pub struct Encode {
     pub quality: u8,
     pub subsampling: Subsamp,
 }
+
+/// How much smaller a JPEG may be decoded, at most.
+const STRONGEST: f64 = 8.0;
 
 /// Working memory of one thread. Fresh pages cost as much as a resample.
 #[derive(Default)]
@@ -157,6 +160,10 @@ fn planes(data: &[u8], header: &Header, target: (u32, u32), sparse: u32, room: &
         return Ok(false);
     }
     let Plan { stored, crop, needed } = Plan::new(header, target);
+    let least = Crop { width: crop.width / STRONGEST, height: crop.height / STRONGEST, ..crop };
+    if !Axes::exist(least, stored) {
+        return Ok(false);
+    }
     let Room { decoded, fitted, convolver, .. } = room;
     let found = timed(Stage::Decode, || jpeg::planes(data, header, needed, sparse, decoded))?;
     let Some(planes) = found else { return Ok(false) };

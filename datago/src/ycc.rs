@@ -153,7 +153,8 @@ mod tests {
             (0..size * size).map(|i| if i % size < size / 2 { left } else { right }).collect()
         };
         let values = [half(64, 40, 200), half(32, 200, 90), half(32, 100, 180)].concat();
-        let extent = |width, height, scale| Extent { side: 8, width, height, stride: width, rows: height, scale };
+        let extent =
+            |width, height, scale| Extent { side: 8, width, height, stride: width, rows: height, scale };
         let colour = || extent(width / 2, height / 2, (0.5, 0.5));
         let planes =
             Planes { values: &values, extents: vec![extent(width, height, (1.0, 1.0)), colour(), colour()] };

@@ -17,6 +17,7 @@ mod webp_codes;
 #[cfg(fuzzing)]
 pub mod webp_codes;
 
+#[cfg(target_arch = "x86_64")]
 pub use self::baseline::{Planes, Rows, Scan, Two, pair};
 pub use self::cost::Cost;
 use crate::picture::Picture;

@@ -50,9 +50,7 @@ fn hi(a: __m256i, b: __m256i) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load(values: &[i16; 16]) -> __m256i {
-    let four = |at: usize| {
-        (0..4).fold(0, |all, i| all | i64::from(values[4 * at + i] as u16) << (16 * i))
-    };
+    let four = |at: usize| (0..4).fold(0, |all, i| all | i64::from(values[4 * at + i] as u16) << (16 * i));
     _mm256_setr_epi64x(four(0), four(1), four(2), four(3))
 }
 
@@ -154,7 +152,8 @@ fn transposed(r: [__m256i; 8]) -> [__m256i; 8] {
     }
     let mut c = b;
     for k in 0..4 {
-        (c[2 * k], c[2 * k + 1]) = (_mm256_unpacklo_epi64(b[k], b[k + 4]), _mm256_unpackhi_epi64(b[k], b[k + 4]));
+        (c[2 * k], c[2 * k + 1]) =
+            (_mm256_unpacklo_epi64(b[k], b[k + 4]), _mm256_unpackhi_epi64(b[k], b[k + 4]));
     }
     c
 }
@@ -180,7 +179,8 @@ fn four(coefficients: &Two<i16>, factors: &Two<i16>) -> Rows {
     let x = four_pass::<19>(lo(zero, x01), lo(x23, x67), hi(x23, x67), hi(x01, x45), round);
     let words = (_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
     let bytes = _mm256_xor_si256(_mm256_packs_epi16(words.0, words.1), _mm256_set1_epi8(-128));
-    let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    let order =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     let (first, second) = halves(_mm256_shuffle_epi8(bytes, order));
     let mut out = [[0; 8]; 2];
     for (rows, values) in out.iter_mut().zip([first, second]) {

@@ -7,9 +7,9 @@
 mod idct;
 mod rgb;
 
+use crate::decode::{Planes, Scan};
 #[cfg(test)]
 use crate::decode::{Rows, Two};
-use crate::decode::{Planes, Scan};
 
 /// A machine with AVX2, BMI1, BMI2 and LZCNT.
 #[derive(Clone, Copy)]

@@ -28,7 +28,8 @@ static SPREAD: [[[i8; 16]; 3]; 3] = {
 
 #[target_feature(enable = "avx2")]
 pub fn blocks(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) -> usize {
-    let (luma, blue, red) = (luma.as_chunks::<BLOCK>().0, blue.as_chunks::<BLOCK>().0, red.as_chunks::<BLOCK>().0);
+    let (luma, blue, red) =
+        (luma.as_chunks::<BLOCK>().0, blue.as_chunks::<BLOCK>().0, red.as_chunks::<BLOCK>().0);
     let (out, _) = out.as_chunks_mut::<{ 3 * BLOCK }>();
     let order = SPREAD.map(|channels| channels.map(|bytes| twice(bytes)));
     let mut done = 0;

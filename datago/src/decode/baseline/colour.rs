@@ -114,7 +114,8 @@ impl Drawn {
         if self.down == 1 {
             return (near, near);
         }
-        let far = if self.row % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(self.rows - 1) };
+        let far =
+            if self.row.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(self.rows - 1) };
         (near, far)
     }
 }
@@ -130,9 +131,11 @@ fn across(near: &[u8], out: &mut [u8]) {
     let n = near.len();
     for ((pair, three), &here) in pairs[1..n - 1].iter_mut().zip(near.windows(3)).zip(&near[1..]) {
         let here = 3 * u16::from(here);
-        *pair = [((here + u16::from(three[0]) + 1) >> 2) as u8, ((here + u16::from(three[2]) + 2) >> 2) as u8];
+        *pair =
+            [((here + u16::from(three[0]) + 1) >> 2) as u8, ((here + u16::from(three[2]) + 2) >> 2) as u8];
     }
-    let edge = |here: u8, there: u8, round: u16| ((3 * u16::from(here) + u16::from(there) + round) >> 2) as u8;
+    let edge =
+        |here: u8, there: u8, round: u16| ((3 * u16::from(here) + u16::from(there) + round) >> 2) as u8;
     pairs[0] = [near[0], edge(near[0], near[1], 2)];
     pairs[n - 1] = [edge(near[n - 1], near[n - 2], 1), near[n - 1]];
 }

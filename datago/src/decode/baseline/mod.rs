@@ -66,7 +66,8 @@ impl Baseline {
     pub fn extent(&self, index: usize, needed: (u32, u32)) -> Extent {
         let (most, of) = (&self.components[0], &self.components[index]);
         let extent = |side: usize| {
-            let part = |length: usize, blocks: usize, most: usize| (length * blocks * side).div_ceil(8 * most);
+            let part =
+                |length: usize, blocks: usize, most: usize| (length * blocks * side).div_ceil(8 * most);
             let scale = |blocks: usize, most: usize| (side * blocks) as f64 / (8 * most) as f64;
             Extent {
                 side,

@@ -117,7 +117,8 @@ impl<'a> Scan<'a> {
                 for v in 0..component.down {
                     for h in 0..component.across {
                         let half = usize::from(waiting.first.is_some());
-                        self.bits = block(self.bits, component, &mut self.last[index], half, &mut waiting.blocks)?;
+                        self.bits =
+                            block(self.bits, component, &mut self.last[index], half, &mut waiting.blocks)?;
                         let place =
                             (unit * component.across + h, (self.row * component.down + v) * plane.side);
                         let Some(first) = waiting.first.take() else {

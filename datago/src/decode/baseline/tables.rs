@@ -152,11 +152,13 @@ impl Tables {
             match kind >> 4 {
                 0 => {
                     let new = || Codes::new(counts, symbols).filter(|_| symbols.iter().all(|s| *s <= 11));
-                    *self.first.get_mut(number)? = Some(FIRST.with_borrow_mut(|latest| latest.get(key, new))?);
+                    *self.first.get_mut(number)? =
+                        Some(FIRST.with_borrow_mut(|latest| latest.get(key, new))?);
                 }
                 1 => {
                     let new = || Coefficients::new(counts, symbols);
-                    *self.others.get_mut(number)? = Some(OTHERS.with_borrow_mut(|latest| latest.get(key, new))?);
+                    *self.others.get_mut(number)? =
+                        Some(OTHERS.with_borrow_mut(|latest| latest.get(key, new))?);
                 }
                 _ => return None,
             }

@@ -1,6 +1,8 @@
 //! Our pixels are libjpeg-turbo's.
 
-use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp, YuvImage, yuv_pixels_len};
+use turbojpeg::{
+    Compressor, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp, YuvImage, yuv_pixels_len,
+};
 
 use super::Baseline;
 use super::idct::{Two, pair};
@@ -91,11 +93,17 @@ fn reduced_planes_are_those_of_libjpeg_turbo() {
             let (mut ours, mut theirs) = (&ours[..], &theirs[..]);
             for (index, extent) in extents.iter().enumerate() {
                 let (across, down) = if index == 0 { (1, 1) } else { (across, down) };
-                let pitch = scaled.next_multiple_of(if kind == Subsamp::Gray { 1 } else { kind.size().0 }) / across;
-                let rows = tall.next_multiple_of(if kind == Subsamp::Gray { 1 } else { kind.size().1 }) / down;
+                let pitch =
+                    scaled.next_multiple_of(if kind == Subsamp::Gray { 1 } else { kind.size().0 }) / across;
+                let rows =
+                    tall.next_multiple_of(if kind == Subsamp::Gray { 1 } else { kind.size().1 }) / down;
                 for row in 0..extent.height {
                     let (a, b) = (&ours[row * extent.stride..], &theirs[row * pitch..]);
-                    assert_eq!(a[..extent.width], b[..extent.width], "{kind:?} {side} plane {index} row {row}");
+                    assert_eq!(
+                        a[..extent.width],
+                        b[..extent.width],
+                        "{kind:?} {side} plane {index} row {row}"
+                    );
                 }
                 (ours, theirs) = (&ours[extent.bytes()..], &theirs[pitch * rows..]);
             }
