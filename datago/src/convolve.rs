@@ -1,4 +1,4 @@
-//! One channel resampled by Lanczos3, in 16-bit whole numbers: faster than floats, and the same on every machine.
+//! One channel resampled, in 16-bit whole numbers: faster than floats, and the same on every machine.
 //!
 //! First down the columns, then along the rows, `ROWS` rows of the target at a time. Both passes add up runs of
 //! numbers that lie side by side, which is what a compiler can turn into vector instructions; between them the rows are
@@ -6,8 +6,8 @@
 
 use multiversion::multiversion;
 
-use crate::lanczos::{Axis, WEIGHT_BITS};
 use crate::resize::Crop;
+use crate::weights::{Axis, Filter, WEIGHT_BITS};
 
 /// Fractional bits of a value that is multiplied.
 const VALUE_BITS: u32 = 7;
@@ -51,13 +51,14 @@ pub struct Axes {
 
 impl Axes {
     /// For the part `crop` of planes of `size`; `None` if it is so much larger than the target that 16 bits are too few.
-    pub fn new(crop: Crop, size: (usize, usize), target: (u32, u32)) -> Option<Axes> {
-        if Axis::reach(crop.width, target.0).max(Axis::reach(crop.height, target.1)) > MAX_TAPS {
+    pub fn new(filter: Filter, crop: Crop, size: (usize, usize), target: (u32, u32)) -> Option<Axes> {
+        let reach = |length, target| Axis::reach(filter, length, target);
+        if reach(crop.width, target.0).max(reach(crop.height, target.1)) > MAX_TAPS {
             return None;
         }
         Some(Axes {
-            across: Axis::new(crop.left, crop.width, size.0, target.0 as usize),
-            down: Axis::new(crop.top, crop.height, size.1, target.1 as usize),
+            across: Axis::new(filter, crop.left, crop.width, size.0, target.0 as usize),
+            down: Axis::new(filter, crop.top, crop.height, size.1, target.1 as usize),
         })
     }
 }
@@ -235,7 +236,7 @@ mod tests {
     fn resampled(values: &[u8], size: (usize, usize), crop: Crop, target: (u32, u32)) -> Vec<u8> {
         let plane = Plane { values, stride: size.0, width: size.0, height: size.1 };
         let mut out = vec![0; (target.0 * target.1) as usize];
-        let axes = Axes::new(crop, size, target).expect("not too large");
+        let axes = Axes::new(Filter::Lanczos3, crop, size, target).expect("not too large");
         Convolver::default().resample(plane, &axes, &mut out);
         out
     }

@@ -124,7 +124,7 @@ fn fill(
     }
     let picture = decode::decode(data, header, limits, Some(needed))?;
     let flat = picture.flattened();
-    let view = View { pixels: &flat, width: picture.width, height: picture.height, channels: 3 };
+    let view = View { pixels: &flat, width: picture.width, height: picture.height };
     let crop = Some(at_scale(crop, header, (picture.width, picture.height)));
     if (2..=8).contains(&header.orientation) {
         // Turned last: the turn then costs as little as the target is small.

@@ -1,5 +1,6 @@
 //! datago: decodes, inspects, resizes and shards pictures. The Python face is `datago/__init__.py`.
 
+mod boxes;
 mod convolve;
 mod decode;
 mod encode;
@@ -7,10 +8,10 @@ mod error;
 mod exif;
 mod fit;
 mod inspect;
-mod lanczos;
 mod lent;
 mod loader;
 mod mask;
+mod measure;
 mod orient;
 mod phash;
 mod picture;
@@ -19,6 +20,7 @@ mod python;
 mod python_raster;
 mod raster;
 mod reason;
+mod reduce;
 mod resize;
 mod s3;
 mod sample;
@@ -27,6 +29,7 @@ mod source;
 mod spare;
 mod stage;
 mod stats;
+mod weights;
 mod ycc;
 
 use pyo3::prelude::*;

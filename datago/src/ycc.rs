@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use crate::convolve::{Axes, Convolver, Plane};
 use crate::orient::turn;
 use crate::resize::Crop;
+use crate::weights::Filter;
 
 /// Decoded planes, as stored, one after the other without gaps.
 pub struct Planes<'a> {
@@ -47,7 +48,8 @@ impl Planes<'_> {
         let rows = self.height.next_multiple_of(down);
         let (luma, colour) = self.values.split_at(pitch * rows);
         let light = Plane { values: luma, stride: pitch, width: self.width, height: self.height };
-        let Some(axes) = Axes::new(part(crop, self.scale, (1, 1)), (light.width, light.height), stored)
+        let Some(axes) =
+            Axes::new(Filter::Lanczos3, part(crop, self.scale, (1, 1)), (light.width, light.height), stored)
         else {
             return false;
         };
@@ -59,7 +61,9 @@ impl Planes<'_> {
             }
         } else {
             let (width, height) = (pitch / across, rows / down);
-            let Some(axes) = Axes::new(part(crop, self.scale, (across, down)), (width, height), less) else {
+            let Some(axes) =
+                Axes::new(Filter::Lanczos3, part(crop, self.scale, (across, down)), (width, height), less)
+            else {
                 return false;
             };
             let (blue, red) = colour.split_at(width * height);

@@ -13,8 +13,6 @@ mod encode;
 mod exif;
 #[path = "../../src/fit.rs"]
 mod fit;
-#[path = "../../src/lanczos.rs"]
-mod lanczos;
 #[path = "../../src/mask.rs"]
 mod mask;
 #[path = "../../src/orient.rs"]
@@ -29,6 +27,8 @@ mod resize;
 mod spare;
 #[path = "../../src/stage.rs"]
 mod stage;
+#[path = "../../src/weights.rs"]
+mod weights;
 #[path = "../../src/ycc.rs"]
 mod ycc;
 

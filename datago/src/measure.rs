@@ -1,0 +1,215 @@
+//! What is known of a picture once it is decoded: one way through its pixels, and all else from the reduced picture.
+
+use std::cell::RefCell;
+
+use fast_image_resize::FilterType;
+use turbojpeg::Subsamp;
+
+use crate::boxes::{self, Boxes, MAX_FACTOR};
+use crate::convolve::{Axes, Convolver, Plane};
+use crate::encode;
+use crate::phash;
+use crate::picture::Picture;
+use crate::reason::{Failure, Reason, Verdict};
+use crate::reduce::{LEAST_SIDE, Reduced};
+use crate::resize::{Crop, View, cover, resample_into, within};
+use crate::stage::{Stage, timed};
+use crate::stats::{self, Stats};
+use crate::weights::Filter;
+
+const THUMBNAIL_QUALITY: u8 = 85;
+/// Sharpness is measured with the long side at this many pixels, whatever the source's size.
+const WORKING_SIDE: usize = LEAST_SIDE;
+/// How many times as large as its target a picture reduced by boxes is at least: what boxes lack of a good filter is then
+/// hardly seen.
+const ROOMY: f64 = 5.0 / 3.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Crop,
+    Squash,
+}
+
+/// Sides of the small pictures that are made of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides {
+    pub thumbnail: u32,
+    pub tensor: Option<u32>,
+    pub fit: Fit,
+}
+
+/// What is only known of a picture that decodes.
+pub struct Measured {
+    pub pixel_digest: String,
+    pub phash: u64,
+    pub stats: Stats,
+    pub sharpness: f64,
+    pub has_alpha: bool,
+    pub thumbnail: Vec<u8>,
+}
+
+/// Working memory of one thread.
+#[derive(Default)]
+struct Room {
+    reduced: Reduced,
+    scaler: Scaler,
+    working: Vec<u8>,
+    thumbnail: Vec<u8>,
+}
+
+thread_local! { static ROOM: RefCell<Room> = RefCell::default(); }
+
+/// Measures an upright picture and fills `tensor` with its small copy.
+pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Measured> {
+    // After a panic the next picture gets new memory.
+    let mut room = ROOM.take();
+    let Room { reduced, scaler, working, thumbnail } = &mut room;
+    let histogram = reduced.read(picture);
+    let (width, height) = work_on(reduced, picture, scaler, working)?;
+    let mut tiny = [0; phash::SIDE * phash::SIDE];
+    scaler.hash_input(working, (width, height), &mut tiny)?;
+    let size = within(picture.width, picture.height, sides.thumbnail);
+    thumbnail.resize(size.0 as usize * size.1 as usize * 3, 0);
+    small(picture, reduced, None, size, scaler, thumbnail)?;
+    if let Some(side) = sides.tensor {
+        let crop = (sides.fit == Fit::Crop).then(|| cover(picture.width, picture.height, (side, side)));
+        small(picture, reduced, crop, (side, side), scaler, tensor)?;
+    }
+    let measured = Measured {
+        pixel_digest: pixel_digest(picture),
+        phash: phash::phash(&tiny),
+        stats: histogram.stats(),
+        sharpness: stats::sharpness(working, width),
+        has_alpha: picture.has_alpha(),
+        thumbnail: encode::jpeg(thumbnail, size.0, size.1, THUMBNAIL_QUALITY, Subsamp::Sub2x2)?,
+    };
+    ROOM.set(room);
+    Ok(measured)
+}
+
+/// BLAKE3 of width, height and channels (u32, little endian) and the pixels.
+fn pixel_digest(picture: &Picture) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for number in [picture.width, picture.height, picture.channels as u32] {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.update(&picture.pixels);
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Luma at the working scale, the same in both directions; returns its width and height.
+fn work_on(
+    reduced: &Reduced,
+    picture: &Picture,
+    scaler: &mut Scaler,
+    out: &mut Vec<u8>,
+) -> Verdict<(usize, usize)> {
+    let long = f64::from(picture.width.max(picture.height));
+    let scale = long / WORKING_SIDE as f64;
+    let side = |side: u32| (f64::from(side) / scale).round().max(1.0) as usize;
+    let (width, height) = (side(picture.width), side(picture.height));
+    let scale = scale / reduced.factor as f64;
+    if scale == 1.0 && width == reduced.columns {
+        out.clear();
+        out.extend_from_slice(&reduced.luma[..width * height]);
+        return Ok((width, height));
+    }
+    out.resize(width * height, 0);
+    let luma = Plane {
+        values: &reduced.luma,
+        stride: reduced.columns,
+        width: reduced.columns,
+        height: reduced.rows,
+    };
+    let crop = Crop { left: 0.0, top: 0.0, width: width as f64 * scale, height: height as f64 * scale };
+    let axes = axes(Filter::Area, crop, luma, (width as u32, height as u32))?;
+    scaler.convolver.resample(luma, &axes, out);
+    Ok((width, height))
+}
+
+/// Fills `out` with the crop (or all) of the picture, resampled by Catmull-Rom: from the reduced picture, if that is large
+/// enough for the target.
+fn small(
+    picture: &Picture,
+    reduced: &Reduced,
+    crop: Option<Crop>,
+    target: (u32, u32),
+    scaler: &mut Scaler,
+    out: &mut [u8],
+) -> Verdict<()> {
+    timed(Stage::Resize, || {
+        let whole =
+            Crop { left: 0.0, top: 0.0, width: f64::from(picture.width), height: f64::from(picture.height) };
+        let part = crop.unwrap_or(whole).shrunk(reduced.factor, reduced.factor);
+        let least = |side: u32| f64::from(side) * ROOMY;
+        if reduced.factor == 1 || (part.width >= least(target.0) && part.height >= least(target.1)) {
+            return scaler.colours(reduced, part, target, out);
+        }
+        let flat = picture.flattened();
+        let view = View { pixels: &flat, width: picture.width, height: picture.height };
+        resample_into(view, crop, target, FilterType::CatmullRom, out)
+    })
+}
+
+fn axes(filter: Filter, crop: Crop, plane: Plane<'_>, target: (u32, u32)) -> Verdict<Axes> {
+    let axes = Axes::new(filter, crop, (plane.width, plane.height), target);
+    axes.ok_or_else(|| Failure::new(Reason::Internal, "A picture was not reduced enough to be resampled."))
+}
+
+/// Resamples planes that are much larger than their target, too.
+#[derive(Default)]
+struct Scaler {
+    convolver: Convolver,
+    boxes: Boxes,
+    shrunk: Vec<u8>,
+    done: [Vec<u8>; 3],
+}
+
+impl Scaler {
+    /// By boxes as far as there is room, then by `filter`.
+    fn scale(
+        &mut self,
+        plane: Plane<'_>,
+        crop: Crop,
+        target: (u32, u32),
+        filter: Filter,
+        out: &mut [u8],
+    ) -> Verdict<()> {
+        let factor = |length: f64, target: u32| boxes::factor(length, f64::from(target) * ROOMY, MAX_FACTOR);
+        let factors = (factor(crop.width, target.0), factor(crop.height, target.1));
+        if factors == (1, 1) {
+            let axes = axes(filter, crop, plane, target)?;
+            self.convolver.resample(plane, &axes, out);
+            return Ok(());
+        }
+        let (width, height) =
+            boxes::shrink(plane.values, plane.width, factors, &mut self.boxes, &mut self.shrunk);
+        let plane = Plane { values: &self.shrunk, stride: width, width, height };
+        let axes = axes(filter, crop.shrunk(factors.0, factors.1), plane, target)?;
+        self.convolver.resample(plane, &axes, out);
+        Ok(())
+    }
+
+    fn hash_input(&mut self, luma: &[u8], (width, height): (usize, usize), out: &mut [u8]) -> Verdict<()> {
+        let plane = Plane { values: luma, stride: width, width, height };
+        let crop = Crop { left: 0.0, top: 0.0, width: width as f64, height: height as f64 };
+        self.scale(plane, crop, (phash::SIDE as u32, phash::SIDE as u32), Filter::Lanczos3, out)
+    }
+
+    fn colours(&mut self, reduced: &Reduced, crop: Crop, target: (u32, u32), out: &mut [u8]) -> Verdict<()> {
+        let mut done = std::mem::take(&mut self.done);
+        for (values, done) in reduced.colours.iter().zip(&mut done) {
+            done.resize(out.len() / 3, 0);
+            let plane =
+                Plane { values, stride: reduced.columns, width: reduced.columns, height: reduced.rows };
+            self.scale(plane, crop, target, Filter::CatmullRom, done)?;
+        }
+        let [red, green, blue] = &done;
+        let (pixels, _) = out.as_chunks_mut::<3>();
+        for (((pixel, red), green), blue) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
+            *pixel = [*red, *green, *blue];
+        }
+        self.done = done;
+        Ok(())
+    }
+}
