@@ -11,7 +11,7 @@ use crate::encode;
 use crate::phash;
 use crate::picture::Picture;
 use crate::reason::{Failure, Reason, Verdict};
-use crate::reduce::{LEAST_SIDE, Reduced};
+use crate::reduce::{self, LEAST_SIDE, Reduced};
 use crate::resize::{Crop, View, cover, resample_into, within};
 use crate::stage::{Stage, timed};
 use crate::stats::{self, Stats};
@@ -64,7 +64,7 @@ pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Me
     // After a panic the next picture gets new memory.
     let mut room = ROOM.take();
     let Room { reduced, scaler, working, thumbnail } = &mut room;
-    let histogram = reduced.read(picture);
+    let (histogram, pixel_digest) = reduced.read(picture);
     let (width, height) = work_on(reduced, picture, scaler, working)?;
     let mut tiny = [0; phash::SIDE * phash::SIDE];
     scaler.hash_input(working, (width, height), &mut tiny)?;
@@ -76,7 +76,7 @@ pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Me
         small(picture, reduced, crop, (side, side), scaler, tensor)?;
     }
     let measured = Measured {
-        pixel_digest: pixel_digest(picture),
+        pixel_digest,
         phash: phash::phash(&tiny),
         stats: histogram.stats(),
         sharpness: stats::sharpness(working, width),
@@ -85,16 +85,6 @@ pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Me
     };
     ROOM.set(room);
     Ok(measured)
-}
-
-/// BLAKE3 of width, height and channels (u32, little endian) and the pixels.
-fn pixel_digest(picture: &Picture) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for number in [picture.width, picture.height, picture.channels as u32] {
-        hasher.update(&number.to_le_bytes());
-    }
-    hasher.update(&picture.pixels);
-    hasher.finalize().to_hex().to_string()
 }
 
 /// Luma at the working scale, the same in both directions; returns its width and height.
@@ -115,15 +105,11 @@ fn work_on(
         return Ok((width, height));
     }
     out.resize(width * height, 0);
-    let luma = Plane {
-        values: &reduced.luma,
-        stride: reduced.columns,
-        width: reduced.columns,
-        height: reduced.rows,
-    };
+    let (columns, rows) = (reduced.columns, reduced.rows);
     let crop = Crop { left: 0.0, top: 0.0, width: width as f64 * scale, height: height as f64 * scale };
-    let axes = axes(Filter::Area, crop, luma, (width as u32, height as u32))?;
-    scaler.convolver.resample(luma, &axes, out);
+    let how = Scaling::new(Filter::Area, crop, (columns, rows), (width as u32, height as u32))?;
+    let luma = Plane { values: &reduced.luma, stride: columns, width: columns, height: rows };
+    scaler.scale(luma, &how, out);
     Ok((width, height))
 }
 
@@ -151,12 +137,7 @@ fn small(
     })
 }
 
-fn axes(filter: Filter, crop: Crop, plane: Plane<'_>, target: (u32, u32)) -> Verdict<Axes> {
-    let axes = Axes::new(filter, crop, (plane.width, plane.height), target);
-    axes.ok_or_else(|| Failure::new(Reason::Internal, "A picture was not reduced enough to be resampled."))
-}
-
-/// Resamples planes that are much larger than their target, too.
+/// Resamples planes that may be much larger than their target: by boxes as far as there is room, then by a filter.
 #[derive(Default)]
 struct Scaler {
     convolver: Convolver,
@@ -165,50 +146,56 @@ struct Scaler {
     done: [Vec<u8>; 3],
 }
 
-impl Scaler {
-    /// By boxes as far as there is room, then by `filter`.
-    fn scale(
-        &mut self,
-        plane: Plane<'_>,
-        crop: Crop,
-        target: (u32, u32),
+/// How planes of one size become planes of another.
+struct Scaling {
+    factors: (usize, usize),
+    axes: Axes,
+}
+
+impl Scaling {
+    fn new(
         filter: Filter,
-        out: &mut [u8],
-    ) -> Verdict<()> {
-        let factor = |length: f64, target: u32| boxes::factor(length, f64::from(target) * ROOMY, MAX_FACTOR);
+        crop: Crop,
+        (width, height): (usize, usize),
+        target: (u32, u32),
+    ) -> Verdict<Scaling> {
+        let factor = |length, target| boxes::factor(length, f64::from(target) * ROOMY, MAX_FACTOR);
         let factors = (factor(crop.width, target.0), factor(crop.height, target.1));
-        if factors == (1, 1) {
-            let axes = axes(filter, crop, plane, target)?;
-            self.convolver.resample(plane, &axes, out);
-            return Ok(());
+        let size = (width.div_ceil(factors.0), height.div_ceil(factors.1));
+        let axes = Axes::new(filter, crop.shrunk(factors.0, factors.1), size, target);
+        let axes = axes.ok_or_else(|| Failure::new(Reason::Internal, "Boxes leave too much to a filter."))?;
+        Ok(Scaling { factors, axes })
+    }
+}
+
+impl Scaler {
+    fn scale(&mut self, plane: Plane<'_>, how: &Scaling, out: &mut [u8]) {
+        if how.factors == (1, 1) {
+            return self.convolver.resample(plane, &how.axes, out);
         }
         let (width, height) =
-            boxes::shrink(plane.values, plane.width, factors, &mut self.boxes, &mut self.shrunk);
+            boxes::shrink(plane.values, plane.width, how.factors, &mut self.boxes, &mut self.shrunk);
         let plane = Plane { values: &self.shrunk, stride: width, width, height };
-        let axes = axes(filter, crop.shrunk(factors.0, factors.1), plane, target)?;
-        self.convolver.resample(plane, &axes, out);
-        Ok(())
+        self.convolver.resample(plane, &how.axes, out);
     }
 
     fn hash_input(&mut self, luma: &[u8], (width, height): (usize, usize), out: &mut [u8]) -> Verdict<()> {
         let plane = Plane { values: luma, stride: width, width, height };
         let crop = Crop { left: 0.0, top: 0.0, width: width as f64, height: height as f64 };
-        self.scale(plane, crop, (phash::SIDE as u32, phash::SIDE as u32), Filter::Lanczos3, out)
+        let target = (phash::SIDE as u32, phash::SIDE as u32);
+        self.scale(plane, &Scaling::new(Filter::Lanczos3, crop, (width, height), target)?, out);
+        Ok(())
     }
 
     fn colours(&mut self, reduced: &Reduced, crop: Crop, target: (u32, u32), out: &mut [u8]) -> Verdict<()> {
+        let (width, height) = (reduced.columns, reduced.rows);
+        let how = Scaling::new(Filter::CatmullRom, crop, (width, height), target)?;
         let mut done = std::mem::take(&mut self.done);
         for (values, done) in reduced.colours.iter().zip(&mut done) {
             done.resize(out.len() / 3, 0);
-            let plane =
-                Plane { values, stride: reduced.columns, width: reduced.columns, height: reduced.rows };
-            self.scale(plane, crop, target, Filter::CatmullRom, done)?;
+            self.scale(Plane { values, stride: width, width, height }, &how, done);
         }
-        let [red, green, blue] = &done;
-        let (pixels, _) = out.as_chunks_mut::<3>();
-        for (((pixel, red), green), blue) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
-            *pixel = [*red, *green, *blue];
-        }
+        reduce::join(&done, out);
         self.done = done;
         Ok(())
     }

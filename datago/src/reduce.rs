@@ -10,6 +10,11 @@ use crate::stats::Histogram;
 /// that boxes do not get there.
 pub const LEAST_SIDE: usize = 512;
 
+/// Bytes that are hashed at a time, so few that they are still in the cache when they are read again. Boundaries of the
+/// hash's own tree, where it is fastest, are powers of two from its beginning, and the picture's size comes before its pixels.
+const HASHED: usize = 128 << 10;
+const HASHED_BEFORE: usize = 12;
+
 /// Red, green and blue over white, and their luma. Kept from picture to picture, with the working memory.
 #[derive(Default)]
 pub struct Reduced {
@@ -31,8 +36,9 @@ struct Strip {
 }
 
 impl Reduced {
-    /// Takes in a picture. What is kept of it is mean values, but for the histogram, which is of all its pixels.
-    pub fn read(&mut self, picture: &Picture) -> Histogram {
+    /// Takes in a picture; returns the histogram of luma of all its pixels, and their digest: BLAKE3 of width, height and
+    /// channels (u32, little endian) and the pixels.
+    pub fn read(&mut self, picture: &Picture) -> (Histogram, String) {
         let (width, height) = (picture.width as usize, picture.height as usize);
         self.factor = boxes::factor(width.max(height) as f64, LEAST_SIDE as f64, MAX_FACTOR);
         (self.columns, self.rows) = (width.div_ceil(self.factor), height.div_ceil(self.factor));
@@ -40,25 +46,42 @@ impl Reduced {
         self.colours.iter_mut().for_each(|plane| plane.resize(size, 0));
         self.luma.resize(size, 0);
         let mut histogram = Histogram::default();
+        let mut hasher = blake3::Hasher::new();
+        for number in [picture.width, picture.height, picture.channels as u32] {
+            hasher.update(&number.to_le_bytes());
+        }
         match picture.channels {
-            3 => self.rows_of::<3>(&picture.pixels, width, &mut histogram),
-            _ => self.rows_of::<4>(&picture.pixels, width, &mut histogram),
+            3 => self.rows_of::<3>(&picture.pixels, width, &mut histogram, &mut hasher),
+            _ => self.rows_of::<4>(&picture.pixels, width, &mut histogram, &mut hasher),
         }
         if self.factor > 1 {
             let [red, green, blue] = &self.colours;
             luma(red, green, blue, &mut self.luma);
         }
-        histogram
+        (histogram, hasher.finalize().to_hex().to_string())
     }
 
-    fn rows_of<const N: usize>(&mut self, pixels: &[u8], width: usize, histogram: &mut Histogram) {
+    fn rows_of<const N: usize>(
+        &mut self,
+        pixels: &[u8],
+        width: usize,
+        histogram: &mut Histogram,
+        hasher: &mut blake3::Hasher,
+    ) {
         let Reduced { factor, columns, colours, luma, strip, .. } = self;
         strip.colours.iter_mut().for_each(|row| row.resize(width, 0));
         strip.luma.resize(width, 0);
         let [red, green, blue] = colours;
         let outs = red.chunks_exact_mut(*columns).zip(green.chunks_exact_mut(*columns));
         let outs = outs.zip(blue.chunks_exact_mut(*columns)).zip(luma.chunks_exact_mut(*columns));
+        let (mut read, mut hashed, mut next) = (0, 0, HASHED - HASHED_BEFORE);
         for (rows, (((red, green), blue), luma)) in pixels.chunks(width * N * *factor).zip(outs) {
+            read += rows.len();
+            while hashed < read {
+                next = next.min(pixels.len());
+                hasher.update(&pixels[hashed..next]);
+                (hashed, next) = (next, next + HASHED);
+            }
             let out = [red, green, blue];
             match factor {
                 1 => whole::<N>(rows, out, luma, histogram),
@@ -130,6 +153,16 @@ fn luma_of(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
 #[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn luma(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
     luma_of(red, green, blue, out);
+}
+
+/// Interleaves three planes.
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
+pub fn join(planes: &[Vec<u8>; 3], out: &mut [u8]) {
+    let [red, green, blue] = planes;
+    let (pixels, _) = out.as_chunks_mut::<3>();
+    for (((pixel, &red), &green), &blue) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
+        *pixel = [red, green, blue];
+    }
 }
 
 #[cfg(test)]
