@@ -24,6 +24,18 @@ const WORKING_SIDE: usize = LEAST_SIDE;
 /// hardly seen.
 const ROOMY: f64 = 5.0 / 3.0;
 
+/// How a small picture is made.
+struct Way {
+    /// From the reduced picture, if that is at least so many times as large.
+    filter: Filter,
+    least: f64,
+    /// From the whole picture.
+    full: FilterType,
+}
+
+const THUMBNAIL: Way = Way { filter: Filter::Area, least: 1.0, full: FilterType::Hamming };
+const TENSOR: Way = Way { filter: Filter::CatmullRom, least: ROOMY, full: FilterType::CatmullRom };
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     Crop,
@@ -70,10 +82,10 @@ pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Me
     scaler.hash_input(working, (width, height), &mut tiny)?;
     let size = within(picture.width, picture.height, sides.thumbnail);
     thumbnail.resize(size.0 as usize * size.1 as usize * 3, 0);
-    small(picture, reduced, None, size, scaler, thumbnail)?;
+    small(picture, reduced, None, size, &THUMBNAIL, scaler, thumbnail)?;
     if let Some(side) = sides.tensor {
         let crop = (sides.fit == Fit::Crop).then(|| cover(picture.width, picture.height, (side, side)));
-        small(picture, reduced, crop, (side, side), scaler, tensor)?;
+        small(picture, reduced, crop, (side, side), &TENSOR, scaler, tensor)?;
     }
     let measured = Measured {
         pixel_digest,
@@ -99,11 +111,6 @@ fn work_on(
     let side = |side: u32| (f64::from(side) / scale).round().max(1.0) as usize;
     let (width, height) = (side(picture.width), side(picture.height));
     let scale = scale / reduced.factor as f64;
-    if scale == 1.0 && width == reduced.columns {
-        out.clear();
-        out.extend_from_slice(&reduced.luma[..width * height]);
-        return Ok((width, height));
-    }
     out.resize(width * height, 0);
     let (columns, rows) = (reduced.columns, reduced.rows);
     let crop = Crop { left: 0.0, top: 0.0, width: width as f64 * scale, height: height as f64 * scale };
@@ -113,13 +120,13 @@ fn work_on(
     Ok((width, height))
 }
 
-/// Fills `out` with the crop (or all) of the picture, resampled by Catmull-Rom: from the reduced picture, if that is large
-/// enough for the target.
+/// Fills `out` with the crop (or all) of the picture.
 fn small(
     picture: &Picture,
     reduced: &Reduced,
     crop: Option<Crop>,
     target: (u32, u32),
+    way: &Way,
     scaler: &mut Scaler,
     out: &mut [u8],
 ) -> Verdict<()> {
@@ -127,13 +134,13 @@ fn small(
         let whole =
             Crop { left: 0.0, top: 0.0, width: f64::from(picture.width), height: f64::from(picture.height) };
         let part = crop.unwrap_or(whole).shrunk(reduced.factor, reduced.factor);
-        let least = |side: u32| f64::from(side) * ROOMY;
+        let least = |side: u32| f64::from(side) * way.least;
         if reduced.factor == 1 || (part.width >= least(target.0) && part.height >= least(target.1)) {
-            return scaler.colours(reduced, part, target, out);
+            return scaler.colours(reduced, part, target, way.filter, out);
         }
         let flat = picture.flattened();
         let view = View { pixels: &flat, width: picture.width, height: picture.height };
-        resample_into(view, crop, target, FilterType::CatmullRom, out)
+        resample_into(view, crop, target, way.full, out)
     })
 }
 
@@ -146,10 +153,10 @@ struct Scaler {
     done: [Vec<u8>; 3],
 }
 
-/// How planes of one size become planes of another.
+/// How planes of one size become planes of another: by boxes, and what these leave by a filter.
 struct Scaling {
     factors: (usize, usize),
-    axes: Axes,
+    axes: Option<Axes>,
 }
 
 impl Scaling {
@@ -159,24 +166,39 @@ impl Scaling {
         (width, height): (usize, usize),
         target: (u32, u32),
     ) -> Verdict<Scaling> {
+        let exact = |length: f64, target: u32| {
+            let factor = boxes::factor(length, f64::from(target), MAX_FACTOR);
+            (length == f64::from(target) * factor as f64).then_some(factor)
+        };
+        if let (Filter::Area, Some(across), Some(down)) =
+            (filter, exact(crop.width, target.0), exact(crop.height, target.1))
+            && width.div_ceil(across) == target.0 as usize
+        {
+            return Ok(Scaling { factors: (across, down), axes: None });
+        }
         let factor = |length, target| boxes::factor(length, f64::from(target) * ROOMY, MAX_FACTOR);
         let factors = (factor(crop.width, target.0), factor(crop.height, target.1));
         let size = (width.div_ceil(factors.0), height.div_ceil(factors.1));
         let axes = Axes::new(filter, crop.shrunk(factors.0, factors.1), size, target);
-        let axes = axes.ok_or_else(|| Failure::new(Reason::Internal, "Boxes leave too much to a filter."))?;
-        Ok(Scaling { factors, axes })
+        match axes {
+            None => Err(Failure::new(Reason::Internal, "Boxes leave too much to a filter.")),
+            axes => Ok(Scaling { factors, axes }),
+        }
     }
 }
 
 impl Scaler {
     fn scale(&mut self, plane: Plane<'_>, how: &Scaling, out: &mut [u8]) {
+        let Some(axes) = &how.axes else {
+            return boxes::shrink(plane.values, plane.width, how.factors, &mut self.boxes, out);
+        };
         if how.factors == (1, 1) {
-            return self.convolver.resample(plane, &how.axes, out);
+            return self.convolver.resample(plane, axes, out);
         }
-        let (width, height) =
-            boxes::shrink(plane.values, plane.width, how.factors, &mut self.boxes, &mut self.shrunk);
-        let plane = Plane { values: &self.shrunk, stride: width, width, height };
-        self.convolver.resample(plane, &how.axes, out);
+        let (width, height) = (plane.width.div_ceil(how.factors.0), plane.height.div_ceil(how.factors.1));
+        self.shrunk.resize(width * height, 0);
+        boxes::shrink(plane.values, plane.width, how.factors, &mut self.boxes, &mut self.shrunk);
+        self.convolver.resample(Plane { values: &self.shrunk, stride: width, width, height }, axes, out);
     }
 
     fn hash_input(&mut self, luma: &[u8], (width, height): (usize, usize), out: &mut [u8]) -> Verdict<()> {
@@ -187,9 +209,16 @@ impl Scaler {
         Ok(())
     }
 
-    fn colours(&mut self, reduced: &Reduced, crop: Crop, target: (u32, u32), out: &mut [u8]) -> Verdict<()> {
+    fn colours(
+        &mut self,
+        reduced: &Reduced,
+        crop: Crop,
+        target: (u32, u32),
+        filter: Filter,
+        out: &mut [u8],
+    ) -> Verdict<()> {
         let (width, height) = (reduced.columns, reduced.rows);
-        let how = Scaling::new(Filter::CatmullRom, crop, (width, height), target)?;
+        let how = Scaling::new(filter, crop, (width, height), target)?;
         let mut done = std::mem::take(&mut self.done);
         for (values, done) in reduced.colours.iter().zip(&mut done) {
             done.resize(out.len() / 3, 0);

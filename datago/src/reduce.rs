@@ -92,7 +92,7 @@ impl Reduced {
 }
 
 /// A row of pixels that stay what they are.
-#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
 fn whole<const N: usize>(row: &[u8], out: [&mut [u8]; 3], luma: &mut [u8], histogram: &mut Histogram) {
     let [red, green, blue] = out;
     split::<N>(row, red, green, blue);
@@ -101,7 +101,7 @@ fn whole<const N: usize>(row: &[u8], out: [&mut [u8]; 3], luma: &mut [u8], histo
 }
 
 /// The rows of one row of boxes.
-#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
 fn boxed<const N: usize>(
     rows: &[u8],
     factor: usize,
@@ -150,13 +150,13 @@ fn luma_of(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
     }
 }
 
-#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
 fn luma(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
     luma_of(red, green, blue, out);
 }
 
 /// Interleaves three planes.
-#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
 pub fn join(planes: &[Vec<u8>; 3], out: &mut [u8]) {
     let [red, green, blue] = planes;
     let (pixels, _) = out.as_chunks_mut::<3>();
