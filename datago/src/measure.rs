@@ -76,7 +76,7 @@ pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Me
     // After a panic the next picture gets new memory.
     let mut room = ROOM.take();
     let Room { reduced, scaler, working, thumbnail } = &mut room;
-    let (histogram, pixel_digest) = reduced.read(picture);
+    let pixel_digest = reduced.read(picture);
     let (width, height) = work_on(reduced, picture, scaler, working)?;
     let mut tiny = [0; phash::SIDE * phash::SIDE];
     scaler.hash_input(working, (width, height), &mut tiny)?;
@@ -90,7 +90,7 @@ pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Me
     let measured = Measured {
         pixel_digest,
         phash: phash::phash(&tiny),
-        stats: histogram.stats(),
+        stats: stats::stats(&reduced.luma),
         sharpness: stats::sharpness(working, width),
         has_alpha: picture.has_alpha(),
         thumbnail: encode::jpeg(thumbnail, size.0, size.1, THUMBNAIL_QUALITY, Subsamp::Sub2x2)?,

@@ -1,10 +1,9 @@
-//! One way through all pixels of a picture: the histogram of its luma, and the picture reduced by boxes to planes.
+//! One way through all pixels of a picture: their digest, and the picture reduced by boxes to planes.
 
 use multiversion::multiversion;
 
 use crate::boxes::{self, Boxes, MAX_FACTOR};
 use crate::picture::{Picture, over_white};
-use crate::stats::Histogram;
 
 /// The reduced picture's long side is at least this, and less than twice this, unless the picture is smaller or so large
 /// that boxes do not get there.
@@ -24,99 +23,85 @@ pub struct Reduced {
     pub rows: usize,
     pub colours: [Vec<u8>; 3],
     pub luma: Vec<u8>,
-    strip: Strip,
-}
-
-/// One row of pixels, and one of boxes.
-#[derive(Default)]
-struct Strip {
-    colours: [Vec<u8>; 3],
-    luma: Vec<u8>,
+    /// One row of pixels, and one of boxes.
+    row: [Vec<u8>; 3],
     boxes: [Boxes; 3],
 }
 
 impl Reduced {
-    /// Takes in a picture; returns the histogram of luma of all its pixels, and their digest: BLAKE3 of width, height and
-    /// channels (u32, little endian) and the pixels.
-    pub fn read(&mut self, picture: &Picture) -> (Histogram, String) {
+    /// Takes in a picture; returns the digest of its pixels: BLAKE3 of width, height and channels (u32, little endian) and the
+    /// pixels.
+    pub fn read(&mut self, picture: &Picture) -> String {
         let (width, height) = (picture.width as usize, picture.height as usize);
         self.factor = boxes::factor(width.max(height) as f64, LEAST_SIDE as f64, MAX_FACTOR);
         (self.columns, self.rows) = (width.div_ceil(self.factor), height.div_ceil(self.factor));
         let size = self.columns * self.rows;
         self.colours.iter_mut().for_each(|plane| plane.resize(size, 0));
         self.luma.resize(size, 0);
-        let mut histogram = Histogram::default();
         let mut hasher = blake3::Hasher::new();
         for number in [picture.width, picture.height, picture.channels as u32] {
             hasher.update(&number.to_le_bytes());
         }
         match picture.channels {
-            3 => self.rows_of::<3>(&picture.pixels, width, &mut histogram, &mut hasher),
-            _ => self.rows_of::<4>(&picture.pixels, width, &mut histogram, &mut hasher),
+            3 => self.strips::<3>(&picture.pixels, width, &mut hasher),
+            _ => self.strips::<4>(&picture.pixels, width, &mut hasher),
         }
-        if self.factor > 1 {
-            let [red, green, blue] = &self.colours;
-            luma(red, green, blue, &mut self.luma);
-        }
-        (histogram, hasher.finalize().to_hex().to_string())
+        let [red, green, blue] = &self.colours;
+        luma(red, green, blue, &mut self.luma);
+        hasher.finalize().to_hex().to_string()
     }
 
-    fn rows_of<const N: usize>(
-        &mut self,
-        pixels: &[u8],
-        width: usize,
-        histogram: &mut Histogram,
-        hasher: &mut blake3::Hasher,
-    ) {
-        let Reduced { factor, columns, colours, luma, strip, .. } = self;
-        strip.colours.iter_mut().for_each(|row| row.resize(width, 0));
-        strip.luma.resize(width, 0);
-        let [red, green, blue] = colours;
-        let outs = red.chunks_exact_mut(*columns).zip(green.chunks_exact_mut(*columns));
-        let outs = outs.zip(blue.chunks_exact_mut(*columns)).zip(luma.chunks_exact_mut(*columns));
+    /// Goes through the rows of boxes.
+    fn strips<const N: usize>(&mut self, pixels: &[u8], width: usize, hasher: &mut blake3::Hasher) {
+        let Reduced { factor, columns, colours, row, boxes, .. } = self;
+        row.iter_mut().for_each(|row| row.resize(width, 0));
         let (mut read, mut hashed, mut next) = (0, 0, HASHED - HASHED_BEFORE);
-        for (rows, (((red, green), blue), luma)) in pixels.chunks(width * N * *factor).zip(outs) {
-            read += rows.len();
+        let [red, green, blue] = colours.each_mut().map(|plane| plane.chunks_exact_mut(*columns));
+        let outs = red.zip(green).zip(blue).map(|((red, green), blue)| [red, green, blue]);
+        for (strip, out) in pixels.chunks(width * N * *factor).zip(outs) {
+            read += strip.len();
             while hashed < read {
                 next = next.min(pixels.len());
                 hasher.update(&pixels[hashed..next]);
                 (hashed, next) = (next, next + HASHED);
             }
-            let out = [red, green, blue];
             match factor {
-                1 => whole::<N>(rows, out, luma, histogram),
-                _ => boxed::<N>(rows, *factor, strip, out, histogram),
+                1 => split::<N>(strip, out),
+                _ => means::<N>(strip, *factor, row, boxes, out),
             }
         }
     }
 }
 
-/// A row of pixels that stay what they are.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
-fn whole<const N: usize>(row: &[u8], out: [&mut [u8]; 3], luma: &mut [u8], histogram: &mut Histogram) {
+/// A row of pixels as planes.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
+    "x86_64+avx2",
+    "x86_64+ssse3"
+))]
+fn split<const N: usize>(row: &[u8], out: [&mut [u8]; 3]) {
     let [red, green, blue] = out;
-    split::<N>(row, red, green, blue);
-    luma_of(red, green, blue, luma);
-    histogram.add(luma);
+    split_row::<N>(row, red, green, blue);
 }
 
-/// The rows of one row of boxes.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
-fn boxed<const N: usize>(
-    rows: &[u8],
+/// The rows of one row of boxes as planes of their means.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
+    "x86_64+avx2",
+    "x86_64+ssse3"
+))]
+fn means<const N: usize>(
+    strip: &[u8],
     factor: usize,
-    strip: &mut Strip,
+    planes: &mut [Vec<u8>; 3],
+    boxes: &mut [Boxes; 3],
     out: [&mut [u8]; 3],
-    histogram: &mut Histogram,
 ) {
-    let Strip { colours, luma, boxes } = strip;
-    let width = luma.len();
-    for (y, row) in rows.chunks_exact(width * N).enumerate() {
-        let [red, green, blue] = &mut *colours;
-        split::<N>(row, red, green, blue);
-        luma_of(red, green, blue, luma);
-        histogram.add(luma);
-        for (boxes, row) in boxes.iter_mut().zip(&*colours) {
+    let width = planes[0].len();
+    for (y, row) in strip.chunks_exact(width * N).enumerate() {
+        let [red, green, blue] = &mut *planes;
+        split_row::<N>(row, red, green, blue);
+        for (boxes, row) in boxes.iter_mut().zip(&*planes) {
             if y == 0 {
                 boxes.begin(row, factor);
             } else {
@@ -125,12 +110,12 @@ fn boxed<const N: usize>(
         }
     }
     for (boxes, out) in boxes.iter_mut().zip(out) {
-        boxes.means(width, factor, rows.len() / (width * N), out);
+        boxes.means(width, factor, strip.len() / (width * N), out);
     }
 }
 
 #[inline(always)]
-fn split<const N: usize>(row: &[u8], red: &mut [u8], green: &mut [u8], blue: &mut [u8]) {
+fn split_row<const N: usize>(row: &[u8], red: &mut [u8], green: &mut [u8], blue: &mut [u8]) {
     let (pixels, _) = row.as_chunks::<N>();
     for (((p, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
         if N == 3 {
@@ -142,21 +127,24 @@ fn split<const N: usize>(row: &[u8], red: &mut [u8], green: &mut [u8], blue: &mu
 }
 
 /// The weights are Pillow's, in 16-bit fixed point.
-#[inline(always)]
-fn luma_of(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
+    "x86_64+avx2",
+    "x86_64+ssse3"
+))]
+fn luma(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
     for (((out, &r), &g), &b) in out.iter_mut().zip(red).zip(green).zip(blue) {
         let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471;
         *out = ((sum + 0x8000) >> 16) as u8;
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
-fn luma(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
-    luma_of(red, green, blue, out);
-}
-
 /// Interleaves three planes.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
+    "x86_64+avx2",
+    "x86_64+ssse3"
+))]
 pub fn join(planes: &[Vec<u8>; 3], out: &mut [u8]) {
     let [red, green, blue] = planes;
     let (pixels, _) = out.as_chunks_mut::<3>();

@@ -1,4 +1,4 @@
-//! Figures about how a picture looks, all from its luma (ITU-R 601, alpha over white).
+//! Figures about how a picture looks, all from luma (ITU-R 601, alpha over white).
 
 use multiversion::multiversion;
 
@@ -12,46 +12,37 @@ pub struct Stats {
     pub entropy: f64,
 }
 
-/// How often each value of luma occurs: four tables, so that runs of one value do not wait for each other.
-pub struct Histogram([[u32; 256]; 4]);
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Histogram([[0; 256]; 4])
-    }
-}
-
-impl Histogram {
-    /// Counts values, of a picture with less than 2^32 in all.
-    #[inline(always)]
-    pub fn add(&mut self, luma: &[u8]) {
-        let (words, rest) = luma.as_chunks::<8>();
-        for word in words {
-            let word = u64::from_le_bytes(*word);
-            for at in 0..8 {
-                self.0[at % 4][usize::from((word >> (8 * at)) as u8)] += 1;
-            }
-        }
-        for &value in rest {
-            self.0[0][usize::from(value)] += 1;
+/// The figures that the histogram of luma gives.
+pub fn stats(luma: &[u8]) -> Stats {
+    // Four tables, so that runs of one value do not wait for each other.
+    let mut tables = [[0u32; 256]; 4];
+    let (words, rest) = luma.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        for at in 0..8 {
+            tables[at % 4][usize::from((word >> (8 * at)) as u8)] += 1;
         }
     }
-
-    pub fn stats(&self) -> Stats {
-        let counts: [f64; 256] =
-            std::array::from_fn(|value| self.0.iter().map(|table| f64::from(table[value])).sum());
-        let count: f64 = counts.iter().sum();
-        let mean = counts.iter().zip(0u8..).map(|(n, v)| f64::from(v) * n).sum::<f64>() / count;
-        let squares = counts.iter().zip(0u8..).map(|(n, v)| (f64::from(v) - mean).powi(2) * n);
-        let contrast = (squares.sum::<f64>() / count).sqrt() / 255.0;
-        let shares = counts.iter().filter(|n| **n > 0.0).map(|n| n / count);
-        let entropy: f64 = shares.map(|share| -share * share.log2()).sum();
-        Stats { brightness: mean / 255.0, contrast, entropy: entropy.max(0.0) }
+    for &value in rest {
+        tables[0][usize::from(value)] += 1;
     }
+    let counts: [f64; 256] =
+        std::array::from_fn(|value| tables.iter().map(|table| f64::from(table[value])).sum());
+    let count = luma.len() as f64;
+    let mean = counts.iter().zip(0u8..).map(|(n, v)| f64::from(v) * n).sum::<f64>() / count;
+    let squares = counts.iter().zip(0u8..).map(|(n, v)| (f64::from(v) - mean).powi(2) * n);
+    let contrast = (squares.sum::<f64>() / count).sqrt() / 255.0;
+    let shares = counts.iter().filter(|n| **n > 0.0).map(|n| n / count);
+    let entropy: f64 = shares.map(|share| -share * share.log2()).sum();
+    Stats { brightness: mean / 255.0, contrast, entropy: entropy.max(0.0) }
 }
 
 /// Variance of the four-neighbour Laplacian over the inner pixels of luma 0..255, `width` pixels wide.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi", "x86_64+avx2", "x86_64+ssse3"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
+    "x86_64+avx2",
+    "x86_64+ssse3"
+))]
 pub fn sharpness(luma: &[u8], width: usize) -> f64 {
     if width < 3 || luma.len() < 3 * width {
         return 0.0;
@@ -83,9 +74,7 @@ mod tests {
 
     #[test]
     fn a_flat_picture_has_no_contrast_no_entropy_and_no_sharpness() {
-        let mut histogram = Histogram::default();
-        histogram.add(&[51; 61]);
-        let found = histogram.stats();
+        let found = stats(&[51; 61]);
         assert!((found.brightness - 0.2).abs() < 1e-12);
         assert_eq!((found.contrast, found.entropy), (0.0, 0.0));
         assert_eq!(sharpness(&[51; 64], 8), 0.0);
