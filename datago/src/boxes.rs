@@ -83,11 +83,7 @@ fn mean(sums: &[u32], area: u32, out: &mut [u8]) {
 }
 
 /// Shrinks a plane of the given width by boxes of `factors` (across, down). Fills as many rows as `out` has room for.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 pub fn shrink(plane: &[u8], width: usize, factors: (usize, usize), boxes: &mut Boxes, out: &mut [u8]) {
     let (across, down) = factors;
     let strips = plane.chunks(width * down);

@@ -116,11 +116,7 @@ fn lost(weights: &[i16]) -> i16 {
     (weights.iter().filter(|w| **w != 0).count() / 2) as i16
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn widen(row: &[u8], out: &mut [i16]) {
     for (out, &value) in out.iter_mut().zip(row) {
         *out = (i16::from(value) << VALUE_BITS) + HALF;
@@ -128,11 +124,7 @@ fn widen(row: &[u8], out: &mut [i16]) {
 }
 
 /// One line from the ring's rows `top`, `top + 1`…, each times its weight.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn add_rows(ring: &[i16], pitch: usize, held: usize, top: usize, weights: &[i16], line: &mut [i16]) {
     let start = lost(weights);
     let (blocks, _) = line.as_chunks_mut::<BLOCK>();
@@ -154,11 +146,7 @@ fn add_rows(ring: &[i16], pitch: usize, held: usize, top: usize, weights: &[i16]
 }
 
 /// Each column of the target from those of its window, each times its weight.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn add_columns(columns: &[[i16; ROWS]], across: &Axis, first: usize, done: &mut [[u8; ROWS]]) {
     for (at, done) in done.iter_mut().enumerate() {
         let columns = &columns[across.starts[at] - first..];
@@ -176,11 +164,7 @@ fn add_columns(columns: &[[i16; ROWS]], across: &Axis, first: usize, done: &mut 
 }
 
 /// Lines to columns, the first `rows` rows: four of them become one of quadruples, which are then laid below each other.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn stand(lines: &[i16], pitch: usize, rows: usize, columns: &mut [[i16; ROWS]]) {
     let mut quadruples = [[0; 4]; BLOCK];
     for (at, block) in columns.chunks_mut(BLOCK).enumerate() {
@@ -206,11 +190,7 @@ fn exchange(words: &mut [u64], low: usize, high: usize, shift: u32, mask: u64) {
 }
 
 /// Columns to lines, eight by eight.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn lie(columns: &[[u8; ROWS]], out: &mut [u8]) {
     let width = columns.len();
     let (blocks, rest) = columns.as_chunks::<8>();

@@ -74,22 +74,14 @@ impl Reduced {
 }
 
 /// A row of pixels as planes.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn split<const N: usize>(row: &[u8], out: [&mut [u8]; 3]) {
     let [red, green, blue] = out;
     split_row::<N>(row, red, green, blue);
 }
 
 /// The rows of one row of boxes as planes of their means.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn means<const N: usize>(
     strip: &[u8],
     factor: usize,
@@ -127,11 +119,7 @@ fn split_row<const N: usize>(row: &[u8], red: &mut [u8], green: &mut [u8], blue:
 }
 
 /// The weights are Pillow's, in 16-bit fixed point.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn luma(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
     for (((out, &r), &g), &b) in out.iter_mut().zip(red).zip(green).zip(blue) {
         let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471;
@@ -140,11 +128,7 @@ fn luma(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
 }
 
 /// Interleaves three planes.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 pub fn join(planes: &[Vec<u8>; 3], out: &mut [u8]) {
     let [red, green, blue] = planes;
     let (pixels, _) = out.as_chunks_mut::<3>();

@@ -38,11 +38,7 @@ pub fn stats(luma: &[u8]) -> Stats {
 }
 
 /// Variance of the four-neighbour Laplacian over the inner pixels of luma 0..255, `width` pixels wide.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi",
-    "x86_64+avx2",
-    "x86_64+ssse3"
-))]
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 pub fn sharpness(luma: &[u8], width: usize) -> f64 {
     if width < 3 || luma.len() < 3 * width {
         return 0.0;
