@@ -43,6 +43,7 @@ pub enum Filter {
     Lanczos3,
     /// Bicubic, a = -0.5.
     CatmullRom,
+    Triangle,
     /// The mean of what the target's pixel covers; enlarged, linear between neighbours.
     Area,
 }
@@ -53,6 +54,7 @@ impl Filter {
         match self {
             Filter::Lanczos3 => REACH * scale.max(1.0),
             Filter::CatmullRom => 2.0 * scale.max(1.0),
+            Filter::Triangle => scale.max(1.0),
             Filter::Area => (scale + 1.0).max(2.0) / 2.0,
         }
     }
@@ -68,6 +70,7 @@ impl Filter {
                 out.extend(range.map(|i| lanczos(table, distance(i))));
             }
             Filter::CatmullRom => out.extend(range.map(|i| cubic(distance(i)))),
+            Filter::Triangle => out.extend(range.map(|i| (1.0 - distance(i)).max(0.0))),
             Filter::Area => {
                 // Of two pixels the shorter side is all that can be covered.
                 let edge = (stretch + 1.0) / 2.0;
@@ -166,7 +169,7 @@ mod tests {
         for (start, length, size, target) in
             [(0.0, 100.0, 100, 37), (3.4, 90.2, 100, 240), (0.0, 5.0, 5, 1), (0.0, 0.3, 1, 1)]
         {
-            for filter in [Filter::Lanczos3, Filter::CatmullRom, Filter::Area] {
+            for filter in [Filter::Lanczos3, Filter::CatmullRom, Filter::Triangle, Filter::Area] {
                 let axis = Axis::new(filter, start, length, size, target);
                 for at in 0..target {
                     let sum: i32 = axis.weights(at, size).iter().map(|w| i32::from(*w)).sum();
