@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_box_is_the_rounded_mean_of_the_pixels_that_it_has() {
-        let (width, height) = (37, 21);
+        let (width, height) = (37_usize, 21_usize);
         let plane: Vec<u8> = (0..width * height).map(|i| (i * 7919 % 256) as u8).collect();
         for factors in [(1, 1), (2, 2), (8, 4), (1, 16), (64, 1), (256, 256)] {
             let (columns, rows) = (width.div_ceil(factors.0), height.div_ceil(factors.1));

@@ -124,8 +124,8 @@ fn work_on(
     Ok((width, height))
 }
 
-/// Fills `out`, of the given width, with the first rows and columns of a plane, each value a little of its neighbours: 1, 8, 1 parts of ten in both
-/// directions. Means of boxes are then about as sharp as what the triangle filter gives for other sizes.
+/// Fills `out`, of the given width, with the first rows and columns of a plane, each value a little like its neighbours: 1, 8, 1
+/// tenths in both directions. Means of boxes are then about as sharp as what the triangle filter gives at other sizes.
 #[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
 fn soften(plane: &[u8], columns: usize, width: usize, sums: &mut Vec<u16>, out: &mut [u8]) {
     sums.resize(columns + 2, 0);
