@@ -42,7 +42,8 @@ class Inspection:
     | `pixel_digest` | str or None | BLAKE3, hex, of width, height, channels (u32 LE) and the upright 8-bit RGB \
 pixels, RGBA if some pixel is not opaque |
     | `phash` | uint64 | 64-bit DCT hash (see docs/datago.md); compare by Hamming distance; 0 after a failure |
-    | `brightness` | float64 | mean luma, 0..1; NaN after a failure, as the next three |
+    | `brightness` | float64 | mean luma, 0..1, of the picture reduced to a long side of 512 to 1023, as the next two; NaN after a \
+failure, as the next three |
     | `contrast` | float64 | standard deviation of luma, 0..0.5 |
     | `entropy` | float64 | of the 256-bin luma histogram, 0..8 bits |
     | `sharpness` | float64 | variance of the Laplacian of luma (0..255), with the long side scaled to 512 pixels |

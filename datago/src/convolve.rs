@@ -1,4 +1,4 @@
-//! One channel resampled by Lanczos3, in 16-bit whole numbers: faster than floats, and the same on every machine.
+//! One channel resampled, in 16-bit whole numbers: faster than floats, and the same on every machine.
 //!
 //! First down the columns, then along the rows, `ROWS` rows of the target at a time. Both passes add up runs of
 //! numbers that lie side by side, which is what a compiler can turn into vector instructions; between them the rows are
@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use multiversion::multiversion;
 
-use crate::lanczos::{Axis, WEIGHT_BITS};
 use crate::resize::Crop;
+use crate::weights::{Axis, Filter, WEIGHT_BITS};
 
 /// Fractional bits of a value that is multiplied.
 const VALUE_BITS: u32 = 7;
@@ -52,18 +52,19 @@ pub struct Axes {
 }
 
 impl Axes {
-    pub fn exist(crop: Crop, target: (u32, u32)) -> bool {
-        Axis::reach(crop.width, target.0).max(Axis::reach(crop.height, target.1)) <= MAX_TAPS
+    pub fn exist(filter: Filter, crop: Crop, target: (u32, u32)) -> bool {
+        let reach = |length, target| Axis::reach(filter, length, target);
+        reach(crop.width, target.0).max(reach(crop.height, target.1)) <= MAX_TAPS
     }
 
     /// For the part `crop` of planes of `size`; `None` if it is so much larger than the target that 16 bits are too few.
-    pub fn new(crop: Crop, size: (usize, usize), target: (u32, u32)) -> Option<Axes> {
-        if !Axes::exist(crop, target) {
+    pub fn new(filter: Filter, crop: Crop, size: (usize, usize), target: (u32, u32)) -> Option<Axes> {
+        if !Axes::exist(filter, crop, target) {
             return None;
         }
         Some(Axes {
-            across: Axis::shared(crop.left, crop.width, size.0, target.0 as usize),
-            down: Axis::shared(crop.top, crop.height, size.1, target.1 as usize),
+            across: Axis::shared(filter, crop.left, crop.width, size.0, target.0 as usize),
+            down: Axis::shared(filter, crop.top, crop.height, size.1, target.1 as usize),
         })
     }
 }
@@ -96,7 +97,7 @@ impl Convolver {
                 let line = &mut self.lines[row * pitch..][..used.next_multiple_of(BLOCK)];
                 add_rows(&self.ring, pitch, held, top, weights, line);
             }
-            stand(&self.lines, pitch, &mut self.columns[..used.next_multiple_of(BLOCK)]);
+            stand(&self.lines, pitch, out.len() / width, &mut self.columns[..used.next_multiple_of(BLOCK)]);
             add_columns(&self.columns[..used], across, first, &mut self.done[..width]);
             lie(&self.done[..width], out);
         }
@@ -168,36 +169,30 @@ fn add_columns(columns: &[[i16; ROWS]], across: &Axis, first: usize, done: &mut 
     }
 }
 
+/// Lines to columns, the first `rows` rows: four of them become one of quadruples, which are then laid below each other.
+#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
+fn stand(lines: &[i16], pitch: usize, rows: usize, columns: &mut [[i16; ROWS]]) {
+    let mut quadruples = [[0; 4]; BLOCK];
+    for (at, block) in columns.chunks_mut(BLOCK).enumerate() {
+        for row in (0..rows).step_by(4) {
+            let line = |k: usize| lines[(row + k) * pitch + at * BLOCK..].first_chunk::<BLOCK>();
+            let (Some(a), Some(b), Some(c), Some(d)) = (line(0), line(1), line(2), line(3)) else { return };
+            for ((((four, &a), &b), &c), &d) in quadruples.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *four = [a, b, c, d];
+            }
+            for (column, four) in block.iter_mut().zip(&quadruples) {
+                column[row..row + 4].copy_from_slice(four);
+            }
+        }
+    }
+}
+
 /// One step of a transposition: the bits of `mask` stay, the others change sides.
 #[inline(always)]
 fn exchange(words: &mut [u64], low: usize, high: usize, shift: u32, mask: u64) {
     let (a, b) = (words[low], words[high]);
     words[low] = (a & mask) | (b & mask) << shift;
     words[high] = (a >> shift & mask) | (b & !mask);
-}
-
-/// Lines to columns, four by four.
-#[multiversion(targets("x86_64+avx2", "x86_64+ssse3"))]
-fn stand(lines: &[i16], pitch: usize, columns: &mut [[i16; ROWS]]) {
-    let (blocks, _) = columns.as_chunks_mut::<4>();
-    for (at, block) in blocks.iter_mut().enumerate() {
-        for row in (0..ROWS).step_by(4) {
-            let mut words: [u64; 4] = std::array::from_fn(|k| {
-                let line =
-                    lines[(row + k) * pitch + at * 4..].first_chunk::<4>().copied().unwrap_or_default();
-                line.iter().rev().fold(0, |word, &value| word << 16 | u64::from(value as u16))
-            });
-            exchange(&mut words, 0, 2, 32, 0xffff_ffff);
-            exchange(&mut words, 1, 3, 32, 0xffff_ffff);
-            exchange(&mut words, 0, 1, 16, 0xffff_0000_ffff);
-            exchange(&mut words, 2, 3, 16, 0xffff_0000_ffff);
-            for (column, word) in block.iter_mut().zip(words) {
-                if let Some(place) = column[row..].first_chunk_mut::<4>() {
-                    *place = std::array::from_fn(|k| (word >> (16 * k)) as i16);
-                }
-            }
-        }
-    }
 }
 
 /// Columns to lines, eight by eight.
@@ -241,7 +236,7 @@ mod tests {
     fn resampled(values: &[u8], size: (usize, usize), crop: Crop, target: (u32, u32)) -> Vec<u8> {
         let plane = Plane { values, stride: size.0, width: size.0, height: size.1 };
         let mut out = vec![0; (target.0 * target.1) as usize];
-        let axes = Axes::new(crop, size, target).expect("not too large");
+        let axes = Axes::new(Filter::Lanczos3, crop, size, target).expect("not too large");
         Convolver::default().resample(plane, &axes, &mut out);
         out
     }

@@ -13,6 +13,7 @@ use crate::reason::{Failure, Reason, Verdict};
 use crate::resize::{Crop, View, cover, resample_into};
 use crate::spare::{self, KEPT_BYTES};
 use crate::stage::{Stage, timed};
+use crate::weights::Filter;
 use crate::ycc::Fitted;
 
 /// How a fitted picture is written.
@@ -127,7 +128,7 @@ fn fill(
     }
     let picture = decode::decode(data, header, limits, Some(needed))?;
     let flat = picture.flattened();
-    let view = View { pixels: &flat, width: picture.width, height: picture.height, channels: 3 };
+    let view = View { pixels: &flat, width: picture.width, height: picture.height };
     let crop = Some(at_scale(crop, header, (picture.width, picture.height)));
     if (2..=8).contains(&header.orientation) {
         // Turned last: the turn then costs as little as the target is small.
@@ -161,7 +162,7 @@ fn planes(data: &[u8], header: &Header, target: (u32, u32), sparse: u32, room: &
     }
     let Plan { stored, crop, needed } = Plan::new(header, target);
     let least = Crop { width: crop.width / STRONGEST, height: crop.height / STRONGEST, ..crop };
-    if !Axes::exist(least, stored) {
+    if !Axes::exist(Filter::Lanczos3, least, stored) {
         return Ok(false);
     }
     let Room { decoded, fitted, convolver, .. } = room;

@@ -2,50 +2,23 @@
 
 use std::sync::Mutex;
 
-use fast_image_resize::FilterType;
-use turbojpeg::Subsamp;
-
 use crate::decode::{self, Format, Header, Limits};
-use crate::encode;
 use crate::error::Result;
 use crate::lent;
+use crate::measure::{Measured, Sides, measure};
 use crate::orient;
-use crate::phash;
-use crate::picture::Picture;
 use crate::pool;
 use crate::reason::{Failure, Verdict, caught};
-use crate::resize::{View, cover, resample, resample_into, within};
 use crate::s3::Ahead;
 use crate::source::Source;
 use crate::spare;
 use crate::stage::{Spent, Stage, timed};
-use crate::stats::{self, Luma, Stats};
-
-const THUMBNAIL_QUALITY: u8 = 85;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
-    Crop,
-    Squash,
-}
 
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    pub thumbnail_side: u32,
-    pub tensor_side: Option<u32>,
-    pub fit: Fit,
+    pub sides: Sides,
     pub limits: Limits,
     pub threads: usize,
-}
-
-/// What is only known of a picture that decodes.
-pub struct Measured {
-    pub pixel_digest: String,
-    pub phash: u64,
-    pub stats: Stats,
-    pub sharpness: f64,
-    pub has_alpha: bool,
-    pub thumbnail: Vec<u8>,
 }
 
 /// What is known of one input. Every input gets one; a failure keeps what was learnt before it.
@@ -65,7 +38,7 @@ pub fn inspect(
     options: Options,
     tick: impl FnMut() -> Result<()>,
 ) -> Result<(Vec<Row>, Option<Vec<u8>>, Spent)> {
-    let size = options.tensor_side.map_or(0, |side| side as usize * side as usize * 3);
+    let size = options.sides.tensor.map_or(0, |side| side as usize * side as usize * 3);
     let mut tensors = lent::take(size * sources.len());
     let mut rows = Vec::with_capacity(sources.len());
     let spent = {
@@ -86,7 +59,7 @@ pub fn inspect(
         let ahead = Ahead::start(sources.iter(), options.limits.max_bytes)?;
         pool::ordered(sources.len(), threads, threads * 16, work, receive, tick, || ahead.stop())?
     };
-    Ok((rows, options.tensor_side.map(|_| tensors), spent))
+    Ok((rows, options.sides.tensor.map(|_| tensors), spent))
 }
 
 fn inspect_one(source: &Source, options: &Options, tensor: &mut [u8]) -> Row {
@@ -108,46 +81,7 @@ fn fill(row: &mut Row, source: &Source, options: &Options, tensor: &mut [u8]) ->
     let header = row.header.insert(decode::probe(&data, format)?);
     let picture = decode::decode(&data, header, options.limits, None)?;
     let picture = orient::upright(picture, header.orientation);
-    row.measured = Some(timed(Stage::Measure, || measure(&picture, options, tensor))?);
+    row.measured = Some(timed(Stage::Measure, || measure(&picture, options.sides, tensor))?);
     spare::give(picture.pixels);
     Ok(())
-}
-
-fn measure(picture: &Picture, options: &Options, tensor: &mut [u8]) -> Verdict<Measured> {
-    let flat = picture.flattened();
-    let (width, height) = (picture.width, picture.height);
-    let view = View { pixels: &flat, width, height, channels: 3 };
-    let luma = Luma::of(&flat, width, height);
-    let working = luma.working()?;
-    let tiny = working.resized(phash::SIDE as u32, phash::SIDE as u32, FilterType::Lanczos3)?;
-    if let Some(side) = options.tensor_side {
-        let crop = (options.fit == Fit::Crop).then(|| cover(width, height, (side, side)));
-        resample_into(view, crop, (side, side), FilterType::CatmullRom, tensor)?;
-    }
-    let stats = stats::stats(&luma);
-    spare::give(luma.values);
-    Ok(Measured {
-        pixel_digest: pixel_digest(picture),
-        phash: phash::phash(&tiny),
-        stats,
-        sharpness: stats::sharpness(&working),
-        has_alpha: picture.has_alpha(),
-        thumbnail: thumbnail(view, options.thumbnail_side)?,
-    })
-}
-
-/// BLAKE3 of width, height and channels (u32, little endian) and the pixels.
-fn pixel_digest(picture: &Picture) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for number in [picture.width, picture.height, picture.channels as u32] {
-        hasher.update(&number.to_le_bytes());
-    }
-    hasher.update(&picture.pixels);
-    hasher.finalize().to_hex().to_string()
-}
-
-fn thumbnail(view: View<'_>, side: u32) -> Verdict<Vec<u8>> {
-    let size = within(view.width, view.height, side);
-    let pixels = resample(view, None, size, FilterType::Hamming)?;
-    encode::jpeg(&pixels, size.0, size.1, THUMBNAIL_QUALITY, Subsamp::Sub2x2)
 }

@@ -1,5 +1,6 @@
 //! datago: decodes, inspects, resizes and shards pictures. The Python face is `datago/__init__.py`.
 
+mod boxes;
 mod convolve;
 mod decode;
 mod encode;
@@ -7,11 +8,11 @@ mod error;
 mod exif;
 mod fit;
 mod inspect;
-mod lanczos;
 mod latest;
 mod lent;
 mod loader;
 mod mask;
+mod measure;
 mod orient;
 mod phash;
 mod picture;
@@ -20,6 +21,7 @@ mod python;
 mod python_raster;
 mod raster;
 mod reason;
+mod reduce;
 mod resize;
 mod s3;
 mod sample;
@@ -28,6 +30,7 @@ mod source;
 mod spare;
 mod stage;
 mod stats;
+mod weights;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 mod ycc;

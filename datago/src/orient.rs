@@ -1,6 +1,7 @@
 //! Turning and mirroring by the EXIF orientation.
 
 use crate::picture::Picture;
+use crate::spare;
 
 /// Whether the orientation exchanges width and height.
 pub fn swaps_sides(orientation: u8) -> bool {
@@ -25,12 +26,13 @@ pub fn upright(mut picture: Picture, orientation: u8) -> Picture {
         return picture;
     }
     let (width, height) = displayed(picture.width, picture.height, orientation);
-    let mut pixels = vec![0; picture.pixels.len()];
+    let mut pixels = spare::take(picture.pixels.len());
     let stored = (picture.width as usize, picture.height as usize);
     match picture.channels {
         3 => turn::<3>(&picture.pixels, stored, orientation, &mut pixels),
         _ => turn::<4>(&picture.pixels, stored, orientation, &mut pixels),
     }
+    spare::give(picture.pixels);
     Picture { width, height, channels: picture.channels, pixels }
 }
 

@@ -65,14 +65,20 @@ impl Picture {
         }
         let mut flat = Vec::with_capacity(self.pixels.len() / 4 * 3);
         for p in self.pixels.chunks_exact(4) {
-            let (alpha, white) = (u32::from(p[3]), 255 * (255 - u32::from(p[3])));
-            flat.extend(p[..3].iter().map(|&v| div255(u32::from(v) * alpha + white)));
+            flat.extend(p[..3].iter().map(|&value| over_white(value, p[3])));
         }
         std::borrow::Cow::Owned(flat)
     }
 }
 
+/// A channel's value over white.
+#[inline(always)]
+pub fn over_white(value: u8, alpha: u8) -> u8 {
+    div255(u32::from(value) * u32::from(alpha) + 255 * (255 - u32::from(alpha)))
+}
+
 /// Rounded division by 255, exact for products of two bytes.
+#[inline(always)]
 fn div255(value: u32) -> u8 {
     let t = value + 128;
     ((t + (t >> 8)) >> 8) as u8

@@ -9,8 +9,9 @@ use crate::decode::Limits;
 use crate::encode::Encoding;
 use crate::error::{Error, Result};
 use crate::fit::Encode;
-use crate::inspect::{self as inspecting, Fit, Measured, Options, Row};
+use crate::inspect::{self as inspecting, Options, Row};
 use crate::lent::lend;
+use crate::measure::{Fit, Measured, Sides};
 use crate::orient;
 use crate::sample::{Record, Treatment};
 use crate::shard::{self, Job, ShardFormat, Target, Written};
@@ -51,7 +52,8 @@ pub fn inspect<'py>(
         }
     };
     let limits = Limits::new(max_bytes, max_pixels);
-    let options = Options { thumbnail_side, tensor_side, fit, limits, threads };
+    let sides = Sides { thumbnail: thumbnail_side, tensor: tensor_side, fit };
+    let options = Options { sides, limits, threads };
     let (rows, tensors, spent) = py.detach(|| inspecting::inspect(&inputs, options, check_signals))?;
     let count = rows.len();
     let columns = columns(py, rows)?;

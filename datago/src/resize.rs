@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
-use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::reason::{Failure, Reason, Verdict};
 use crate::stage::{Stage, timed};
@@ -26,13 +26,25 @@ pub struct Crop {
     pub height: f64,
 }
 
-/// What to resample: interleaved 8-bit pixels with one or three channels.
+impl Crop {
+    /// In pixels of a picture that is smaller by whole factors.
+    pub fn shrunk(self, across: usize, down: usize) -> Crop {
+        let (across, down) = (across as f64, down as f64);
+        Crop {
+            left: self.left / across,
+            top: self.top / down,
+            width: self.width / across,
+            height: self.height / down,
+        }
+    }
+}
+
+/// What to resample: interleaved 8-bit RGB.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub pixels: &'a [u8],
     pub width: u32,
     pub height: u32,
-    pub channels: usize,
 }
 
 /// The largest centred part of a `width` x `height` picture with the proportions of the target.
@@ -52,7 +64,7 @@ pub fn resample(
     target: (u32, u32),
     filter: FilterType,
 ) -> Verdict<Vec<u8>> {
-    let mut out = vec![0; target.0 as usize * target.1 as usize * view.channels];
+    let mut out = vec![0; target.0 as usize * target.1 as usize * 3];
     resample_into(view, crop, target, filter, &mut out)?;
     Ok(out)
 }
@@ -70,20 +82,17 @@ pub fn resample_into(
         out.copy_from_slice(view.pixels);
         return Ok(());
     }
-    let between = u64::from(view.width) * u64::from(target.1) * view.channels as u64;
+    let between = u64::from(view.width) * u64::from(target.1) * 3;
     if crop.is_none() && between > BETWEEN && target.0 < view.width {
         let narrow = resample(view, None, (target.0, view.height), filter)?;
         let narrow = View { pixels: &narrow, width: target.0, ..view };
         return resample_into(narrow, None, target, filter, out);
     }
-    timed(Stage::Resize, || match view.channels {
-        1 => convolve::<U8>(view, crop, target, filter, out),
-        _ => convolve::<U8x3>(view, crop, target, filter, out),
-    })
+    timed(Stage::Resize, || convolve(view, crop, target, filter, out))
 }
 
 /// Typed, because the untyped call would compile every kind of pixel into this crate.
-fn convolve<P: InnerPixel + PixelTrait>(
+fn convolve(
     view: View<'_>,
     crop: Option<Crop>,
     target: (u32, u32),
@@ -91,9 +100,10 @@ fn convolve<P: InnerPixel + PixelTrait>(
     out: &mut [u8],
 ) -> Verdict<()> {
     let fail = |text: String| Failure::new(Reason::Internal, format!("Resizing failed: {text}."));
-    let source = TypedImageRef::<P>::from_buffer(view.width, view.height, view.pixels)
+    let source = TypedImageRef::<U8x3>::from_buffer(view.width, view.height, view.pixels)
         .map_err(|e| fail(e.to_string()))?;
-    let mut sink = TypedImage::<P>::from_buffer(target.0, target.1, out).map_err(|e| fail(e.to_string()))?;
+    let mut sink =
+        TypedImage::<U8x3>::from_buffer(target.0, target.1, out).map_err(|e| fail(e.to_string()))?;
     let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     if let Some(c) = crop {
         options = options.crop(c.left, c.top, c.width, c.height);
@@ -134,7 +144,7 @@ mod tests {
     #[test]
     fn a_wide_picture_is_narrowed_before_it_is_stretched() {
         let pixels: Vec<u8> = (0..1 << 20).flat_map(|x| [(x >> 12) as u8; 3]).collect();
-        let view = View { pixels: &pixels, width: 1 << 20, height: 1, channels: 3 };
+        let view = View { pixels: &pixels, width: 1 << 20, height: 1 };
         let stretched = resample(view, None, (2, 64), FilterType::Bilinear).expect("resized");
         assert_eq!(stretched.len(), 2 * 64 * 3);
         assert!(stretched.chunks_exact(6).all(|row| row == &stretched[..6] && row[0] < row[3]));

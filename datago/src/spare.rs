@@ -7,7 +7,7 @@ pub const KEPT_BYTES: usize = 64 << 20;
 
 thread_local! { static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) }; }
 
-/// How many buffers a thread keeps: the pixels of a picture, and its luma.
+/// How many buffers a thread keeps: the pixels of a picture, and those of it turned.
 const KEPT: usize = 2;
 
 /// A buffer of `length` bytes with anything in it.

@@ -3,6 +3,7 @@
 use crate::convolve::{Axes, Convolver, Plane};
 use crate::orient::turn;
 use crate::resize::Crop;
+use crate::weights::Filter;
 
 /// Decoded planes, as stored, one after the other without gaps: of a grey picture only luma.
 pub struct Planes<'a> {
@@ -40,7 +41,7 @@ impl Extent {
             width: crop.width * kx,
             height: crop.height * ky,
         };
-        Axes::new(crop, (self.width, self.height), target)
+        Axes::new(Filter::Lanczos3, crop, (self.width, self.height), target)
     }
 }
 

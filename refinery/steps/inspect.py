@@ -19,7 +19,7 @@ from refinery.steps import StepReport
 from refinery.steps.samples import Sample, batch_samples, chunks, inputs
 from refinery.store import ObjectStore
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 TOO_LARGE = "too_large"
 COLUMNS = pa.schema(
     [

@@ -13,8 +13,6 @@ mod encode;
 mod exif;
 #[path = "../../src/fit.rs"]
 mod fit;
-#[path = "../../src/lanczos.rs"]
-mod lanczos;
 #[path = "../../src/latest.rs"]
 mod latest;
 #[path = "../../src/mask.rs"]
@@ -31,6 +29,8 @@ mod resize;
 mod spare;
 #[path = "../../src/stage.rs"]
 mod stage;
+#[path = "../../src/weights.rs"]
+mod weights;
 #[cfg(target_arch = "x86_64")]
 #[path = "../../src/wide/mod.rs"]
 mod wide;

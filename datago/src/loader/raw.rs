@@ -19,7 +19,7 @@ pub fn pixels_into(data: &[u8], target: (u32, u32), limits: Limits, out: &mut [u
         Failure::corrupt("An npy file that holds no 8-bit array of shape (height, width, 3).")
     })?;
     decode::check_sides(width, height, limits)?;
-    let view = View { pixels, width, height, channels: 3 };
+    let view = View { pixels, width, height };
     resample_into(view, Some(cover(width, height, target)), target, FilterType::Lanczos3, out)
 }
 
