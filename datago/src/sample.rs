@@ -12,6 +12,7 @@ use crate::mask;
 use crate::orient::displayed;
 use crate::reason::{Failure, Verdict};
 use crate::source::Source;
+use crate::spare::Shelf;
 
 /// What becomes of the picture.
 #[derive(Clone, Copy, Debug)]
@@ -107,15 +108,16 @@ pub fn check(record: &Record) -> Result<Map<String, Value>> {
 }
 
 /// Does the work for one record. `attributes` is taken out, because each record is prepared once. `extra_images` names the
-/// payloads that become what the picture becomes.
+/// payloads that become what the picture becomes. Files are read into buffers of `shelf`.
 pub fn prepare(
     record: &Record,
     attributes: &Mutex<Map<String, Value>>,
     treatment: Treatment,
     extra_images: &[String],
     limits: Limits,
+    shelf: &Shelf,
 ) -> Verdict<Sample> {
-    let data = record.image.load(limits.max_bytes)?;
+    let data = record.image.load_in(shelf.take(), limits.max_bytes)?;
     let header = decode::header(&data)?;
     decode::check(&header, limits)?;
     let shown = displayed(header.width, header.height, header.orientation);
@@ -129,7 +131,7 @@ pub fn prepare(
     };
     let mut payloads = Vec::with_capacity(record.payloads.len());
     for payload in &record.payloads {
-        let data = payload.data.load(limits.max_bytes)?;
+        let data = payload.data.load_in(shelf.take(), limits.max_bytes)?;
         let named = |mut failure: Failure| {
             failure.detail = format!("Payload {}: {}", payload.name, failure.detail);
             failure
