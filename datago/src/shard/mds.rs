@@ -191,11 +191,7 @@ impl Writer for Mds {
 }
 
 /// The size that a sample of untouched bytes has, if its bytes are as many as they are said to be.
-pub fn foretell(
-    record: &Record,
-    attributes: &Mutex<Map<String, Value>>,
-    payloads: &[String],
-) -> Option<u64> {
+pub fn foretell(record: &Record, attributes: &Mutex<Map<String, Value>>, payloads: &[String]) -> Option<u64> {
     let attributes = canonical(&*attributes.lock().ok()?).ok()?;
     let text = record.sample_id.len() + attributes.len();
     let numbers = 4 * (3 + payloads.len()) + 16;
