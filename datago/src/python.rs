@@ -13,7 +13,7 @@ use crate::inspect::{self as inspecting, Fit, Measured, Options, Row};
 use crate::lent::lend;
 use crate::orient;
 use crate::sample::{Record, Treatment};
-use crate::shard::{self, Job, ShardFormat, Target, Written};
+use crate::shard::{self, Compression, Job, ShardFormat, Target, Written};
 use crate::source::Source;
 use crate::stage::{Spent, Stage};
 
@@ -120,6 +120,7 @@ pub struct Recipe {
     quality: u8,
     subsampling: String,
     extra_images: Vec<String>,
+    compression: Option<String>,
 }
 
 /// Bytes, digest, samples, failures as (sample id, reason, detail), the MDS entry as JSON, and where
@@ -143,6 +144,7 @@ pub fn write_shard(
 ) -> PyResult<Report> {
     let unknown = |what: &str, value: &str| Error::Config(format!("{value:?} is no {what}"));
     let format = ShardFormat::named(&recipe.format)?;
+    let compression = recipe.compression.as_deref().map(Compression::named).transpose()?;
     let encoding = match recipe.encode.as_str() {
         "jpeg" => Encoding::Jpeg,
         "png" => Encoding::Png,
@@ -167,7 +169,8 @@ pub fn write_shard(
     };
     let limits = Limits::new(max_bytes, max_pixels);
     let extra_images = recipe.extra_images;
-    let job = Job { target: &path, format, treatment, extra_images, payload_names, limits, threads };
+    let target = &path;
+    let job = Job { target, format, compression, treatment, extra_images, payload_names, limits, threads };
     let Written { bytes, digest, samples, failures, entry, spent } =
         py.detach(|| shard::write(&job, &records, check_signals))?;
     let failures = failures.into_iter().map(|(id, f)| (id, f.reason.code(), f.detail)).collect();

@@ -21,8 +21,8 @@ use crate::python::{Seconds, seconds};
 use crate::reason::Verdict;
 use crate::s3::Ahead;
 use crate::sample::Record;
-use crate::shard::ShardFormat;
 use crate::shard::read::Wanted;
+use crate::shard::{Compression, ShardFormat};
 use crate::source::{Loaded, Source};
 
 /// Makes the batches of one stream ahead, in the order in which they are asked for.
@@ -55,12 +55,13 @@ impl Loader {
     }
 
     /// Makes a shard known under a number, and sets out for it if it lies on S3. `digest`: what its bytes must have.
-    #[pyo3(signature = (number, place, format, samples, digest))]
+    #[pyo3(signature = (number, place, format, compression, samples, digest))]
     fn open(
         &self,
         number: u32,
         place: Source,
         format: &str,
+        compression: Option<&str>,
         samples: usize,
         digest: Option<String>,
     ) -> PyResult<()> {
@@ -76,7 +77,8 @@ impl Loader {
             }
             _ => return Err(Error::Input("a shard is a path, or an object with its digest".into()).into()),
         };
-        shards.insert(number, Arc::new(Shard::new(origin, ShardFormat::named(format)?, samples, digest)));
+        let (format, compression) = named(format, compression)?;
+        shards.insert(number, Arc::new(Shard::new(origin, format, compression, samples, digest)));
         Ok(())
     }
 
@@ -155,6 +157,10 @@ impl Loader {
     }
 }
 
+fn named(format: &str, compression: Option<&str>) -> Result<(ShardFormat, Option<Compression>)> {
+    Ok((ShardFormat::named(format)?, compression.map(Compression::named).transpose()?))
+}
+
 fn handed(py: Python<'_>, batch: Batch) -> PyResult<Handed<'_>> {
     let Batch { ids, attributes, payloads, target, block, encoded, failures } = batch;
     let pixels = match target {
@@ -175,9 +181,16 @@ fn handed(py: Python<'_>, batch: Batch) -> PyResult<Handed<'_>> {
 
 /// (width, height) of every picture in a local shard, by what it says.
 #[pyfunction]
-#[pyo3(signature = (path, format, samples))]
-pub fn sizes(py: Python<'_>, path: PathBuf, format: &str, samples: usize) -> PyResult<Vec<(u32, u32)>> {
-    let shard = Shard::new(Origin::Path(path), ShardFormat::named(format)?, samples, None);
+#[pyo3(signature = (path, format, compression, samples))]
+pub fn sizes(
+    py: Python<'_>,
+    path: PathBuf,
+    format: &str,
+    compression: Option<&str>,
+    samples: usize,
+) -> PyResult<Vec<(u32, u32)>> {
+    let (format, compression) = named(format, compression)?;
+    let shard = Shard::new(Origin::Path(path), format, compression, samples, None);
     Ok(py.detach(|| shard.sizes())?)
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::reason::caught;
 use crate::s3::{Location, network};
 use crate::shard::read::{self, Place, Rows, Stored, Wanted};
-use crate::shard::{ShardFormat, nameless};
+use crate::shard::{Compression, ShardFormat, nameless};
 
 /// Shards that are fetched at a time.
 pub const FETCHES: usize = 4;
@@ -41,6 +41,7 @@ impl Drop for Fetching {
 pub struct Shard {
     origin: Origin,
     format: ShardFormat,
+    compression: Option<Compression>,
     samples: usize,
     /// BLAKE3 (hex) that its bytes must have, if that is to be seen.
     digest: Option<String>,
@@ -48,8 +49,14 @@ pub struct Shard {
 }
 
 impl Shard {
-    pub fn new(origin: Origin, format: ShardFormat, samples: usize, digest: Option<String>) -> Self {
-        Shard { origin, format, samples, digest, opened: OnceLock::new() }
+    pub fn new(
+        origin: Origin,
+        format: ShardFormat,
+        compression: Option<Compression>,
+        samples: usize,
+        digest: Option<String>,
+    ) -> Self {
+        Shard { origin, format, compression, samples, digest, opened: OnceLock::new() }
     }
 
     pub fn row(&self, row: usize, wanted: &Wanted) -> Result<Stored> {
@@ -102,6 +109,10 @@ impl Shard {
                 };
                 Place::of(file, fetching.url.clone())?
             }
+        };
+        let place = match self.compression {
+            Some(compression) => place.expanded(compression)?,
+            None => place,
         };
         let rows = unpanicked(&self.shown(), || read::open(place, self.format))?;
         if rows.len() != self.samples {

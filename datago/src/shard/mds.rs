@@ -8,8 +8,9 @@ use std::sync::Mutex;
 
 use serde_json::{Map, Value, json};
 
+use super::compress::{Compression, Measure, Sink};
 use super::output::Output;
-use super::{Writer, canonical};
+use super::{Job, Writer, canonical};
 use crate::encode::{Encoding, npy_pixels};
 use crate::error::{Error, Result};
 use crate::sample::{Record, Sample, Treatment};
@@ -49,34 +50,43 @@ impl Body {
         Ok(())
     }
 
-    fn pour_into(self, output: &mut Output) -> Result<()> {
+    fn pour_into(self, sink: &mut Sink) -> Result<()> {
         if let Some(file) = self.file {
-            file.pour_into(output)?;
+            file.pour(&mut |piece| sink.put(piece))?;
         }
-        output.put(&self.held)
+        sink.put(&self.held)
     }
 }
 
+enum Way {
+    /// Sizes are not known yet.
+    Aside(Output, Box<Body>),
+    /// Sizes were foretold and stand in the file already, and samples follow them.
+    Straight(Sink, Vec<u64>),
+}
+
 pub struct Mds {
-    output: Output,
-    body: Body,
+    way: Way,
     sizes: Vec<u64>,
-    /// Sizes that stand in the file already, and samples behind them: nothing is kept aside.
-    foretold: Option<Vec<u64>>,
+    layout: Layout,
+}
+
+struct Layout {
     columns: Vec<Column>,
+    compression: Option<Compression>,
 }
 
 impl Mds {
     /// `foretold` are the sizes that all samples will have, as `foretell` gives them.
     pub fn new(
         mut output: Output,
-        treatment: Treatment,
+        job: &Job<'_>,
         payloads: Vec<String>,
         foretold: Option<Vec<u64>>,
     ) -> Result<Self> {
         output.hash_xxh128();
         // The reader turns `jpeg` and `png` columns into pictures; what it has no word for stays bytes.
-        let encoding = match treatment {
+        let encoding = match job.treatment {
             Treatment::Fitted { encode, .. } => Some(encode.encoding),
             Treatment::Bytes => None,
         };
@@ -97,14 +107,16 @@ impl Mds {
         let mut columns: Vec<Column> = fixed.into_iter().map(column).collect();
         columns.extend(payloads.into_iter().map(|name| Column { name, encoding: "bytes", size: None }));
         columns.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut mds = Mds { output, body: Body::default(), sizes: Vec::new(), foretold, columns };
-        if let Some(sizes) = mds.foretold.take() {
-            mds.head(&sizes)?;
-            mds.foretold = Some(sizes);
-        }
-        Ok(mds)
+        let layout = Layout { columns, compression: job.compression };
+        let way = match foretold {
+            Some(sizes) => Way::Straight(layout.begin(output, &sizes)?, sizes),
+            None => Way::Aside(output, Box::default()),
+        };
+        Ok(Mds { way, sizes: Vec::new(), layout })
     }
+}
 
+impl Layout {
     fn description(&self) -> Map<String, Value> {
         let names: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
         let encodings: Vec<&str> = self.columns.iter().map(|c| c.encoding).collect();
@@ -113,7 +125,7 @@ impl Mds {
             "column_encodings": encodings,
             "column_names": names,
             "column_sizes": sizes,
-            "compression": null,
+            "compression": self.compression.map(Compression::name),
             "format": "mds",
             "hashes": ["xxh128"],
             "size_limit": null,
@@ -122,8 +134,8 @@ impl Mds {
         value.as_object().cloned().unwrap_or_default()
     }
 
-    /// What stands before the samples.
-    fn head(&mut self, sizes: &[u64]) -> Result<()> {
+    /// Puts what stands before samples of these sizes.
+    fn begin(&self, output: Output, sizes: &[u64]) -> Result<Sink> {
         let description = canonical(&self.description())?;
         let mut position = 4 + 4 * (sizes.len() as u64 + 1) + description.len() as u64;
         let mut numbers = Vec::with_capacity(8 + 4 * sizes.len());
@@ -133,8 +145,10 @@ impl Mds {
             position += size;
             numbers.extend(offset(position)?.to_le_bytes());
         }
-        self.output.put(&numbers)?;
-        self.output.put(&description)
+        let mut sink = Sink::begin(output, self.compression, position)?;
+        sink.put(&numbers)?;
+        sink.put(&description)?;
+        Ok(sink)
     }
 }
 
@@ -153,39 +167,42 @@ impl Writer for Mds {
             "attributes" => &attributes,
             name => payload(name).map_or(&[][..], |p| &p.data),
         };
-        let values: Vec<&[u8]> = self.columns.iter().map(value).collect();
+        let values: Vec<&[u8]> = self.layout.columns.iter().map(value).collect();
         let mut sizes = Vec::with_capacity(4 * values.len());
-        for (column, value) in self.columns.iter().zip(&values) {
+        for (column, value) in self.layout.columns.iter().zip(&values) {
             if column.size.is_none() {
                 sizes.extend(offset(value.len() as u64)?.to_le_bytes());
             }
         }
         let pieces: Vec<&[u8]> = std::iter::once(&sizes[..]).chain(values).collect();
         self.sizes.push(pieces.iter().map(|piece| piece.len() as u64).sum());
-        match self.foretold {
-            Some(_) => pieces.iter().try_for_each(|piece| self.output.put(piece)),
-            None => self.body.add(&pieces, &self.output),
+        match &mut self.way {
+            Way::Straight(_, foretold) if foretold.get(self.sizes.len() - 1) != self.sizes.last() => Ok(()),
+            Way::Straight(sink, _) => pieces.iter().try_for_each(|piece| sink.put(piece)),
+            Way::Aside(output, body) => body.add(&pieces, output),
         }
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Option<(Output, Option<Value>)>> {
-        match &self.foretold {
-            Some(sizes) if *sizes != self.sizes => return Ok(None),
-            Some(_) => {}
-            None => {
-                let sizes = std::mem::take(&mut self.sizes);
-                self.head(&sizes)?;
-                self.sizes = sizes;
-                std::mem::take(&mut self.body).pour_into(&mut self.output)?;
+    fn finish(self: Box<Self>) -> Result<Option<(Output, Option<Value>)>> {
+        let Mds { way, sizes, layout } = *self;
+        let sink = match way {
+            Way::Straight(_, foretold) if foretold != sizes => return Ok(None),
+            Way::Straight(sink, _) => sink,
+            Way::Aside(output, body) => {
+                let mut sink = layout.begin(output, &sizes)?;
+                body.pour_into(&mut sink)?;
+                sink
             }
-        }
-        let mut entry = self.description();
-        let Mds { mut output, sizes, .. } = *self;
+        };
+        let (mut output, raw) = sink.finish()?;
+        let mut entry = layout.description();
+        let name = output.name();
+        let data = |name: &str, Measure { bytes, xxh128 }| json!({"basename": name, "bytes": bytes, "hashes": {"xxh128": xxh128}});
+        let zip = layout.compression.map(|_| data(&name, output.measure()));
+        let extension = layout.compression.map(|c| format!(".{}", c.name())).unwrap_or_default();
         entry.insert("samples".into(), sizes.len().into());
-        entry.insert("zip_data".into(), Value::Null);
-        let hashes = json!({"xxh128": output.xxh128()});
-        let raw = json!({"basename": output.name(), "bytes": output.bytes(), "hashes": hashes});
-        entry.insert("raw_data".into(), raw);
+        entry.insert("zip_data".into(), zip.into());
+        entry.insert("raw_data".into(), data(name.strip_suffix(&extension).unwrap_or(&name), raw));
         Ok(Some((output, Some(Value::Object(entry)))))
     }
 }

@@ -1,6 +1,7 @@
 //! Shards: files whose bytes depend on the samples and the recipe, and on nothing else.
 
 mod blocks;
+mod compress;
 mod mds;
 mod output;
 mod parquet;
@@ -11,6 +12,7 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 
+pub use self::compress::{Compression, expanded};
 use self::output::Output;
 pub use self::output::{Target, nameless};
 use crate::decode::Limits;
@@ -45,6 +47,8 @@ impl ShardFormat {
 pub struct Job<'a> {
     pub target: &'a Target,
     pub format: ShardFormat,
+    /// Of an MDS shard.
+    pub compression: Option<Compression>,
     pub treatment: Treatment,
     /// Payloads that become what the picture becomes.
     pub extra_images: Vec<String>,
@@ -100,7 +104,7 @@ fn attempt(
     let output = Output::create(job.target)?;
     let mut writer: Box<dyn Writer> = match job.format {
         ShardFormat::Webdataset => Box::new(webdataset::Tar::new(output)),
-        ShardFormat::Mds => Box::new(mds::Mds::new(output, job.treatment, columns, foretold)?),
+        ShardFormat::Mds => Box::new(mds::Mds::new(output, job, columns, foretold)?),
         ShardFormat::Parquet => Box::new(parquet::Parquet::new(output, columns)?),
     };
     let mut failures = Vec::new();

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::blocks::{BLOCK, Block, Disk};
+use super::compress::Measure;
 use crate::error::{Error, Result};
 use crate::s3::{self, Remote};
 
@@ -106,14 +107,11 @@ impl Output {
         self.xxh128 = Some(Box::default());
     }
 
-    /// In hex, of what was put since it was asked for.
-    pub fn xxh128(&mut self) -> Option<String> {
+    /// Of what was put, with the xxh128 if it was asked for before that.
+    pub fn measure(&mut self) -> Measure {
         self.hash();
-        self.xxh128.as_ref().map(|hasher| format!("{:032x}", hasher.digest128()))
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+        let xxh128 = self.xxh128.as_ref().map(|hasher| format!("{:032x}", hasher.digest128()));
+        Measure { bytes: self.bytes, xxh128: xxh128.unwrap_or_default() }
     }
 
     pub fn name(&self) -> String {
@@ -129,20 +127,17 @@ impl Output {
         Error::storage("write", &self.shown, cause)
     }
 
-    /// Copies everything that was written to this scratch file into `other`.
-    pub fn pour_into(mut self, other: &mut Output) -> Result<()> {
-        let mut pour = || -> io::Result<()> {
-            self.complete()?;
-            self.file.seek(SeekFrom::Start(0))?;
-            let mut block = vec![0; STEP];
-            loop {
-                match self.file.read(&mut block)? {
-                    0 => return Ok(()),
-                    n => other.write_all(&block[..n])?,
-                }
+    /// Gives everything that was written to this scratch file to `put`.
+    pub fn pour(mut self, put: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let begun = self.complete().and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        begun.map_err(|e| self.failed(&e))?;
+        let mut block = vec![0; STEP];
+        loop {
+            match self.file.read(&mut block).map_err(|e| self.failed(&e))? {
+                0 => return Ok(()),
+                n => put(&block[..n])?,
             }
-        };
-        pour().map_err(|e| self.failed(&e))
+        }
     }
 
     /// Makes the shard durable, then visible. Returns its size and BLAKE3 digest.

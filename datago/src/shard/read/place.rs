@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::shard::{Compression, expanded};
 
 /// An open file of a known length, and what people call it.
 pub struct Place {
@@ -30,6 +31,11 @@ impl Place {
         let length =
             file.metadata().map_err(|e| Error::Storage(format!("could not look up {shown}: {e}")))?;
         Ok(Place { file, length: length.len(), shown })
+    }
+
+    /// What it holds compressed, in a file of this machine without a name.
+    pub fn expanded(self, compression: Compression) -> Result<Self> {
+        Self::of(expanded(&self.file, compression, &self.shown)?, self.shown)
     }
 
     pub fn length(&self) -> u64 {
