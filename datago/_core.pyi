@@ -51,7 +51,9 @@ def sizes(
 def read(place: PathLike[str] | S3Object, *, max_bytes: int) -> bytes: ...
 
 class Loader:
-    def __init__(self, *, threads: int, payloads: list[str], max_bytes: int, max_pixels: int) -> None: ...
+    def __init__(
+        self, recipe: Recipe, *, threads: int, payloads: list[str], max_bytes: int, max_pixels: int
+    ) -> None: ...
     def open(
         self,
         number: int,

@@ -131,6 +131,7 @@ class Stream:
         self._epochs = epochs
         self._start = 0 if resume is None else read_token(resume, self._follows)
         self._threads, self._prefetch, self._timeout = threads, prefetch, timeout
+        self._recipe = recipe or Recipe()
         self._payloads, self._max_bytes, self._max_pixels = list(payloads), max_bytes, max_pixels
         self._handed = 0
         self._asked: list[Planned] = []
@@ -254,6 +255,7 @@ class Stream:
         if self._planned is None:
             self._began = time.perf_counter()
             self._loader = _core.Loader(
+                self._recipe,
                 threads=self._threads,
                 payloads=self._payloads,
                 max_bytes=self._max_bytes,
@@ -347,7 +349,8 @@ def stream(
 
     Each batch holds samples of one size, so it stacks. An export's pictures come in the size they have there; `recipe`
     (its `size`, `side`, `patch` and bounds) fits them to another, and `Pictures` to the default recipe unless one is given.
-    `decode=False` hands over the pictures' bytes instead. `payloads` names those wanted.
+    `decode=False` hands over the pictures' bytes instead. `payloads` names those wanted: those of an export as it holds them, those of
+    `Pictures` as an export of the recipe would (masks, and what `extra_images` names, cut and resized as their pictures are).
 
     The order follows from the samples, `seed`, `batch_size`, `shuffle`, `shuffle_shards` (how many shards are open and
     mixed at a time) and `drop_last` alone. `epochs=None` goes on for ever. Rank r of `world_size` gets every

@@ -119,8 +119,28 @@ pub struct Recipe {
     encode: String,
     quality: u8,
     subsampling: String,
-    extra_images: Vec<String>,
+    pub extra_images: Vec<String>,
     compression: Option<String>,
+}
+
+impl Recipe {
+    /// Of resized pictures.
+    pub fn encode(&self) -> Result<Encode> {
+        let unknown = |what: &str, value: &str| Error::Config(format!("{value:?} is no {what}"));
+        let encoding = match self.encode.as_str() {
+            "jpeg" => Encoding::Jpeg,
+            "png" => Encoding::Png,
+            "webp" => Encoding::Webp,
+            "raw" => Encoding::Raw,
+            other => return Err(unknown("encoding", other)),
+        };
+        let subsampling = match self.subsampling.as_str() {
+            "4:4:4" => Subsamp::None,
+            "4:2:0" => Subsamp::Sub2x2,
+            other => return Err(unknown("subsampling", other)),
+        };
+        Ok(Encode { encoding, quality: self.quality, subsampling })
+    }
 }
 
 /// Bytes, digest, samples, failures as (sample id, reason, detail), the MDS entry as JSON, and where
@@ -142,27 +162,12 @@ pub fn write_shard(
     max_pixels: u64,
     threads: usize,
 ) -> PyResult<Report> {
-    let unknown = |what: &str, value: &str| Error::Config(format!("{value:?} is no {what}"));
     let format = ShardFormat::named(&recipe.format)?;
     let compression = recipe.compression.as_deref().map(Compression::named).transpose()?;
-    let encoding = match recipe.encode.as_str() {
-        "jpeg" => Encoding::Jpeg,
-        "png" => Encoding::Png,
-        "webp" => Encoding::Webp,
-        "raw" => Encoding::Raw,
-        other => return Err(unknown("encoding", other).into()),
-    };
-    let subsampling = match recipe.subsampling.as_str() {
-        "4:4:4" => Subsamp::None,
-        "4:2:0" => Subsamp::Sub2x2,
-        other => return Err(unknown("subsampling", other).into()),
-    };
+    let encode = recipe.encode()?;
     let treatment = match (recipe.size.as_str(), bucket) {
         ("bytes", None) => Treatment::Bytes,
-        ("bucket" | "fixed", Some(target)) => {
-            let encode = Encode { encoding, quality: recipe.quality, subsampling };
-            Treatment::Fitted { target, encode }
-        }
+        ("bucket" | "fixed", Some(target)) => Treatment::Fitted { target, encode },
         (size, _) => {
             return Err(Error::Config(format!("a shard of size {size:?} needs another bucket")).into());
         }

@@ -17,7 +17,7 @@ use crate::decode::Limits;
 use crate::error::{Error, Result};
 use crate::lent::lend;
 use crate::pool;
-use crate::python::{Seconds, seconds};
+use crate::python::{Recipe, Seconds, seconds};
 use crate::reason::Verdict;
 use crate::s3::Ahead;
 use crate::sample::Record;
@@ -46,10 +46,17 @@ type Handed<'py> = (
 #[pymethods]
 impl Loader {
     #[new]
-    #[pyo3(signature = (*, threads, payloads, max_bytes, max_pixels))]
-    fn new(threads: usize, payloads: Vec<String>, max_bytes: u64, max_pixels: u64) -> PyResult<Self> {
+    #[pyo3(signature = (recipe, *, threads, payloads, max_bytes, max_pixels))]
+    fn new(
+        recipe: Recipe,
+        threads: usize,
+        payloads: Vec<String>,
+        max_bytes: u64,
+        max_pixels: u64,
+    ) -> PyResult<Self> {
         let limits = Limits::new(max_bytes, max_pixels);
-        let options = Options { wanted: Wanted { payloads, max_bytes }, limits };
+        let (encode, wanted) = (recipe.encode()?, Wanted { payloads, max_bytes });
+        let options = Options { wanted, limits, extra_images: recipe.extra_images, encode };
         let engine = Engine::start(threads, options)?;
         Ok(Loader { engine, shards: Mutex::default(), turns: Arc::new(Semaphore::new(FETCHES)) })
     }
