@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// What is written at a time.
@@ -29,7 +29,9 @@ pub struct Block {
 
 impl Block {
     pub fn empty() -> Self {
-        let memory = spare().pop().unwrap_or_else(|| vec![0; BLOCK + ALIGN]);
+        // A child forked while another thread held the lock goes without.
+        let kept = SPARE.try_lock().ok().and_then(|mut kept| kept.pop());
+        let memory = kept.unwrap_or_else(|| vec![0; BLOCK + ALIGN]);
         let start = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
         Block { memory, start, length: 0 }
     }
@@ -48,15 +50,12 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let mut kept = spare();
-        if kept.len() < KEPT {
+        if let Ok(mut kept) = SPARE.try_lock()
+            && kept.len() < KEPT
+        {
             kept.push(std::mem::take(&mut self.memory));
         }
     }
-}
-
-fn spare() -> MutexGuard<'static, Vec<Vec<u8>>> {
-    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes full blocks to the start of a file, one after the other.
@@ -75,9 +74,9 @@ impl Disk {
         Ok(Disk { blocks, thread })
     }
 
-    pub fn put(&self, block: Block) {
-        // Not taken: the thread has failed, and `end` tells why.
-        let _ = self.blocks.send(block);
+    /// False once the thread has failed: `end` tells why.
+    pub fn put(&self, block: Block) -> bool {
+        self.blocks.send(block).is_ok()
     }
 
     /// Waits for what is under way and tells how it went. The file then stands at the end of the blocks.

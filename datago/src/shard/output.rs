@@ -175,11 +175,15 @@ impl Output {
     fn send(&mut self) -> io::Result<()> {
         self.hashed = 0;
         let full = std::mem::replace(&mut self.block, Block::empty());
-        match (&self.disk, &self.temporary) {
-            (Some(disk), _) => disk.put(full),
-            (None, Some(path)) => self.disk.insert(Disk::begin(&self.file, path)?).put(full),
-            (None, None) => self.file.write_all(full.bytes())?,
+        let disk = match (self.disk.take(), &self.temporary) {
+            (Some(disk), _) => disk,
+            (None, Some(path)) => Disk::begin(&self.file, path)?,
+            (None, None) => return self.file.write_all(full.bytes()),
+        };
+        if !disk.put(full) {
+            return disk.end().and(Err(io::Error::other("writing ended early")));
         }
+        self.disk = Some(disk);
         Ok(())
     }
 
