@@ -21,6 +21,8 @@ from datago.remote import S3Object
 Size = tuple[int, int]
 _FORMATS = ("refinery.export/1", "refinery.export/2", "refinery.export/3")
 _MOST = 1 << 30
+_SMALL_SHARE = 1 / 4
+"""Of a shard's samples: up to this, a request for each costs less than to fetch the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,13 @@ class Export:
             return S3Object(self.folder.s3, f"{self.folder.key.rstrip('/')}/{name}".lstrip("/"))
         return self.folder / name
 
-    def open(self, loader: _core.Loader, number: int, *, verify: bool) -> None:
-        """Make one shard known to the loader. One on S3 is fetched, and its digest is always checked."""
+    def open(self, loader: _core.Loader, number: int, *, verify: bool, share: float) -> None:
+        """Make one shard known to the loader, which will ask for about this share of its samples. One on S3 is fetched, and
+        its digest checked; of a small share of one that has a table of its samples, these alone are read, unchecked."""
         shard = self.shards[number]
         place = self._place(shard.name)
-        digest = shard.digest if verify or isinstance(place, S3Object) else None
+        whole = share > _SMALL_SHARE or self.format != "mds" or self.compression is not None
+        digest = shard.digest if verify or (whole and isinstance(place, S3Object)) else None
         loader.open(number, place, self.format, self.compression, shard.samples, digest)
 
     def submit(self, loader: _core.Loader, batch: Planned, size: Size | None) -> None:

@@ -55,7 +55,7 @@ class Pictures:
         content = self.content or [list(p.sample_ids) for p in plans]
         return Fitted.of([(p.name.removesuffix(end), len(p.sample_ids)) for p in plans], sizes, content)
 
-    def open(self, loader: _core.Loader, number: int, *, verify: bool) -> None:
+    def open(self, loader: _core.Loader, number: int, *, verify: bool, share: float) -> None:
         """There is nothing to open."""
 
     def submit(self, loader: _core.Loader, batch: Planned, size: Size | None) -> None:

@@ -66,6 +66,18 @@ def export(folder: Path, count: int, recipe: Recipe) -> Path:
     return write_export(folder, list(map(record, range(count))), recipe, ["latent"])
 
 
+def noisy(count: int) -> list[Record]:
+    """Samples of about 12 KB, with a payload of as much."""
+    random = np.random.default_rng(5)
+    found = []
+    for n in range(count):
+        out = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)).save(out, "png")
+        payloads = [Payload("latent", "bin", random.bytes(12_000))]
+        found.append(Record(f"s{n:05}", out.getvalue(), "png", b'{"a":1}', payloads))
+    return found
+
+
 def write_export(folder: Path, samples: list[Record], recipe: Recipe, payloads: list[str]) -> Path:
     """An export of these samples, as `refinery` lays one out."""
     folder.mkdir(parents=True)

@@ -19,7 +19,7 @@ use crate::lent::lend;
 use crate::pool;
 use crate::python::{Recipe, Seconds, seconds};
 use crate::reason::Verdict;
-use crate::s3::Ahead;
+use crate::s3::{Ahead, Parts};
 use crate::sample::Record;
 use crate::shard::read::Wanted;
 use crate::shard::{Compression, ShardFormat};
@@ -61,7 +61,8 @@ impl Loader {
         Ok(Loader { engine, shards: Mutex::default(), turns: Arc::new(Semaphore::new(FETCHES)) })
     }
 
-    /// Makes a shard known under a number, and sets out for it if it lies on S3. `digest`: what its bytes must have.
+    /// Makes a shard known under a number, and sets out for it if it lies on S3. `digest`: what its bytes must have; an MDS
+    /// shard on S3 without one is not fetched, but read where it is.
     #[pyo3(signature = (number, place, format, compression, samples, digest))]
     fn open(
         &self,
@@ -82,7 +83,10 @@ impl Loader {
             (Source::Remote(remote), Some(digest)) => {
                 Origin::Remote(fetch(Arc::clone(&remote.location), &self.turns, digest.clone())?)
             }
-            _ => return Err(Error::Input("a shard is a path, or an object with its digest".into()).into()),
+            (Source::Remote(remote), None) => {
+                Origin::Parts(Arc::new(Parts::of(Arc::clone(&remote.location))))
+            }
+            (Source::Bytes(_), _) => return Err(Error::Input("a shard is a path or an object".into()).into()),
         };
         let (format, compression) = named(format, compression)?;
         shards.insert(number, Arc::new(Shard::new(origin, format, compression, samples, digest)));

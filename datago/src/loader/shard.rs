@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 use crate::reason::caught;
-use crate::s3::{Location, network};
+use crate::s3::{Location, Parts, network};
 use crate::shard::read::{self, Place, Rows, Stored, Wanted};
 use crate::shard::{Compression, ShardFormat, nameless};
 
@@ -24,6 +24,8 @@ pub enum Origin {
     Path(PathBuf),
     /// On its way; stopped when the shard is dropped.
     Remote(Fetching),
+    /// Read where it is, a sample at a time.
+    Parts(Arc<Parts>),
 }
 
 pub struct Fetching {
@@ -72,8 +74,10 @@ impl Shard {
 
     /// Wakes whoever waits for it: nobody wants it any more.
     pub fn stop(&self) {
-        if let Origin::Remote(fetching) = &self.origin {
-            fetching.task.abort();
+        match &self.origin {
+            Origin::Path(_) => {}
+            Origin::Remote(fetching) => fetching.task.abort(),
+            Origin::Parts(parts) => parts.stop(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Shard {
         match &self.origin {
             Origin::Path(path) => path.display().to_string(),
             Origin::Remote(fetching) => fetching.url.clone(),
+            Origin::Parts(parts) => parts.url(),
         }
     }
 
@@ -109,6 +114,7 @@ impl Shard {
                 };
                 Place::of(file, fetching.url.clone())?
             }
+            Origin::Parts(parts) => Place::in_parts(Arc::clone(parts))?,
         };
         let place = match self.compression {
             Some(compression) => place.expanded(compression)?,
