@@ -223,15 +223,20 @@ def untouched(bench: Bench) -> list[Row]:
         note = "+ fsync" if sync else "not synced"
         return System(name, writer, key, False, note, 3.0 if sync else None, {"sync": sync})
 
+    def limit(way: str, direct: bool, goal: float | None) -> System:
+        note = f"write + fsync of bytes in memory, {way}"
+        return System("limit: the disk", writer, "disk", False, note, goal, {"direct": direct})
+
     systems = [
         ours("webdataset"),
         *(peer("webdataset.ShardWriter", "webdataset_writer", sync) for sync in (True, False)),
         ours("mds"),
         *(peer("mosaicml MDSWriter", "mds_writer", sync) for sync in (True, False)),
         ours("parquet"),
-        System("limit: the disk", writer, "disk", False, "write + fsync of bytes in memory", 0.6),
+        limit("past the page cache", True, 0.6),
+        limit("through the page cache", False, None),
     ]
-    parts = {"WebDataset": [0, 1, 2, 7], "MDS": [3, 4, 5, 7], "Parquet": [6, 7]}
+    parts = {"WebDataset": [0, 1, 2, 7, 8], "MDS": [3, 4, 5, 7, 8], "Parquet": [6, 7, 8]}
     rows = []
     for threads in bench.threads:
         results = bench.race(systems, job, threads)

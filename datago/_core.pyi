@@ -45,13 +45,23 @@ def write_shard(
     max_pixels: int,
     threads: int,
 ) -> tuple[int, str, int, list[tuple[str, str, str]], str | None, list[tuple[str, float]]]: ...
-def sizes(path: PathLike[str], format: str, samples: int) -> list[tuple[int, int]]: ...
+def sizes(
+    path: PathLike[str], format: str, compression: str | None, samples: int
+) -> list[tuple[int, int]]: ...
 def read(place: PathLike[str] | S3Object, *, max_bytes: int) -> bytes: ...
 
 class Loader:
-    def __init__(self, *, threads: int, payloads: list[str], max_bytes: int, max_pixels: int) -> None: ...
+    def __init__(
+        self, recipe: Recipe, *, threads: int, payloads: list[str], max_bytes: int, max_pixels: int
+    ) -> None: ...
     def open(
-        self, number: int, place: PathLike[str] | S3Object, format: str, samples: int, digest: str | None
+        self,
+        number: int,
+        place: PathLike[str] | S3Object,
+        format: str,
+        compression: str | None,
+        samples: int,
+        digest: str | None,
     ) -> None: ...
     def release(self, number: int) -> None: ...
     def submit_rows(

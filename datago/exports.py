@@ -15,29 +15,26 @@ from datago import _core
 from datago.aspect import assign, buckets
 from datago.errors import ConfigError, CorruptionError
 from datago.order import Part, Planned
-from datago.planning import EXTENSIONS
-from datago.recipe import Recipe
+from datago.recipe import COMPRESSIONS, EXTENSIONS, Recipe
 from datago.remote import S3Object
 
 Size = tuple[int, int]
-_FORMATS = ("refinery.export/1", "refinery.export/2")
+_FORMATS = ("refinery.export/1", "refinery.export/2", "refinery.export/3")
 _MOST = 1 << 30
+_SMALL_SHARE = 1 / 4
+"""Of a shard's samples: up to this, a request for each costs less than to fetch the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One shard of an export: its file name, how many samples it holds, the (width, height) of their pictures (`None`:
+    """One shard of an export: its file name, the same without extension (it is the same in every format), how many samples it holds, the (width, height) of their pictures (`None`:
     untouched bytes), and the BLAKE3 digest (hex) of its bytes."""
 
     name: str
+    stem: str
     samples: int
     bucket: Size | None
     digest: str
-
-    @property
-    def stem(self) -> str:
-        """Its name without the extension: the same in every format."""
-        return self.name.rpartition(".")[0]
 
 
 class Export:
@@ -50,11 +47,15 @@ class Export:
         self.folder = folder if isinstance(folder, S3Object) else Path(folder)
         place = self._place("index.json")
         index = _parsed(_core.read(place, max_bytes=_MOST), _shown(place))
-        self.format = index["recipe"]["format"]
+        self.format: str = index["recipe"]["format"]
+        self.compression: str | None = index["recipe"].get("compression")
+        end = "." + EXTENSIONS[self.format] + (f".{self.compression}" if self.compression else "")
         self.shards: list[Shard] = []
         for entry in index["files"]:
             bucket = None if entry["bucket"] is None else (int(entry["bucket"][0]), int(entry["bucket"][1]))
-            self.shards.append(Shard(str(entry["name"]), int(entry["samples"]), bucket, str(entry["digest"])))
+            name = str(entry["name"])
+            stem, samples = name.removesuffix(end), int(entry["samples"])
+            self.shards.append(Shard(name, stem, samples, bucket, str(entry["digest"])))
         self.shards.sort(key=lambda shard: shard.stem)
         root = index.get("snapshot", {}).get("root")
         self._content = root or [[shard.name, shard.digest] for shard in self.shards]
@@ -95,7 +96,8 @@ class Export:
         chosen = buckets(recipe)
         parts = []
         for shard in self.shards:
-            sizes = _core.sizes(self.folder / shard.name, self.format, shard.samples)
+            place = self.folder / shard.name
+            sizes = _core.sizes(place, self.format, self.compression, shard.samples)
             found = assign([w for w, _ in sizes], [h for _, h in sizes], chosen)
             parts.append(Part(shard.stem, found.astype(np.int32)))
         told = [self._content, [[shard.stem, shard.samples] for shard in self.shards], chosen]
@@ -106,12 +108,14 @@ class Export:
             return S3Object(self.folder.s3, f"{self.folder.key.rstrip('/')}/{name}".lstrip("/"))
         return self.folder / name
 
-    def open(self, loader: _core.Loader, number: int, *, verify: bool) -> None:
-        """Make one shard known to the loader. One on S3 is fetched, and its digest is always checked."""
+    def open(self, loader: _core.Loader, number: int, *, verify: bool, share: float) -> None:
+        """Make one shard known to the loader, which will ask for about this share of its samples. One on S3 is fetched, and
+        its digest checked; of a small share of one that has a table of its samples, these alone are read, unchecked."""
         shard = self.shards[number]
         place = self._place(shard.name)
-        digest = shard.digest if verify or isinstance(place, S3Object) else None
-        loader.open(number, place, self.format, shard.samples, digest)
+        whole = share > _SMALL_SHARE or self.format != "mds" or self.compression is not None
+        digest = shard.digest if verify or (whole and isinstance(place, S3Object)) else None
+        loader.open(number, place, self.format, self.compression, shard.samples, digest)
 
     def submit(self, loader: _core.Loader, batch: Planned, size: Size | None) -> None:
         """Ask the loader for a batch."""
@@ -149,10 +153,13 @@ def _parsed(data: bytes, shown: str) -> dict[str, Any]:
         index: dict[str, Any] = json.loads(data)
         if index["format"] not in _FORMATS:
             raise CorruptionError(
-                f"{shown} has format {index['format']!r}; this version reads {' and '.join(_FORMATS)}"
+                f"{shown} has format {index['format']!r}; this version reads {', '.join(_FORMATS)}"
             )
         if index["recipe"]["format"] not in EXTENSIONS:
             raise CorruptionError(f"{shown}: there is no shard format {index['recipe']['format']!r}")
+        compression = index["recipe"].get("compression")
+        if compression is not None and compression not in COMPRESSIONS:
+            raise CorruptionError(f"{shown}: there is no compression {compression!r}")
         names = [entry["name"] for entry in index["files"]]
         if any("/" in name or "\\" in name or name.startswith(".") for name in names):
             raise CorruptionError(f"{shown} names a shard that is not beside it")

@@ -43,25 +43,22 @@ class Pictures:
                 "recipe: untouched pictures have many sizes, which do not stack: use size='bucket' or 'fixed', or "
                 "decode=False for their bytes"
             )
+        end = f".{recipe.extension}"
         plans = (
             plan(self.sample_ids, self.widths, self.heights, recipe)
             if self.planned is None
             else self.planned(recipe)
         )
-        plans.sort(key=lambda p: _stem(p.name))
+        plans.sort(key=lambda p: p.name.removesuffix(end))
         self._plans = [p.sample_ids for p in plans]
         sizes: list[Size | None] = [p.bucket if decode else None for p in plans]
         content = self.content or [list(p.sample_ids) for p in plans]
-        return Fitted.of([(_stem(p.name), len(p.sample_ids)) for p in plans], sizes, content)
+        return Fitted.of([(p.name.removesuffix(end), len(p.sample_ids)) for p in plans], sizes, content)
 
-    def open(self, loader: _core.Loader, number: int, *, verify: bool) -> None:
+    def open(self, loader: _core.Loader, number: int, *, verify: bool, share: float) -> None:
         """There is nothing to open."""
 
     def submit(self, loader: _core.Loader, batch: Planned, size: Size | None) -> None:
         """Ask the loader for a batch."""
         rows = zip(batch.parts.tolist(), batch.rows.tolist(), strict=True)
         loader.submit_records(size, [self.record(self._plans[part][row]) for part, row in rows])
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]

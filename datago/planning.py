@@ -13,8 +13,6 @@ from datago.aspect import assign, buckets
 from datago.errors import InputError
 from datago.recipe import Recipe
 
-EXTENSIONS = {"webdataset": "tar", "mds": "mds", "parquet": "parquet"}
-
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
@@ -54,9 +52,10 @@ def plan(
         groups = [(f"{recipe.side}x{recipe.side}", (recipe.side, recipe.side), keyed)]
     else:
         groups = [("bytes", None, keyed)]
-    extension = EXTENSIONS[recipe.format]
     return [
-        ShardPlan(f"{prefix}-{bits or 'all'}.{extension}", bucket, tuple(sample_id for _, sample_id in part))
+        ShardPlan(
+            f"{prefix}-{bits or 'all'}.{recipe.extension}", bucket, tuple(sample_id for _, sample_id in part)
+        )
         for prefix, bucket, group in groups
         for bits, part in _split(sorted(group), "", recipe.samples_per_shard)
     ]

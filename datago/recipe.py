@@ -18,6 +18,11 @@ FORMAT_VERSION = 1
 ENCODER_VERSION = 3
 """Raised whenever the same samples and recipe would give other shard bytes than before."""
 
+EXTENSIONS = {"webdataset": "tar", "mds": "mds", "parquet": "parquet"}
+"""Of shards that are not compressed, by format."""
+COMPRESSIONS = ("zstd", "gz")
+"""Of MDS shards; also the last part of their names."""
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "format": ("webdataset", "mds", "parquet"),
     "size": ("bucket", "fixed", "bytes"),
@@ -50,6 +55,8 @@ class Recipe:
       smaller, and JPEGs are resized faster, because most have it already. With another `encode` it is refused.
     - `extra_images`: names of payloads that are pictures and go with the sample's (a depth map, an edited version): cut, resized and
       encoded as it is, to the same size. In any order. With `size="bytes"` they are untouched, as everything is.
+    - `compression`: of whole MDS shards, `zstd` or `gz`, as their reader expands them. Pictures are compressed already: for raw pixels and large
+      attributes. A reader needs room for what it expands.
     - `samples_per_shard`: the most samples in a shard; on average shards are about 70 % full.
     - `seed`: another seed, another shuffle and another distribution over shards.
 
@@ -68,6 +75,7 @@ class Recipe:
     extra_images: tuple[str, ...] = ()
     samples_per_shard: int = 1024
     seed: int = 0
+    compression: Literal["zstd", "gz"] | None = None
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -83,6 +91,14 @@ class Recipe:
                 raise ConfigError(
                     f"recipe: {name} must be a whole number from {least} to {most}, not {value!r}"
                 )
+        if self.compression is not None and self.compression not in COMPRESSIONS:
+            options = ", ".join(repr(c) for c in COMPRESSIONS)
+            raise ConfigError(
+                f"recipe: compression must be one of {options}, or left out, not {self.compression!r}"
+                f"{_hint(self.compression, COMPRESSIONS)}"
+            )
+        if self.compression and self.format != "mds":
+            raise ConfigError(f"recipe: compression is for format='mds', not for {self.format!r}")
         if self.subsampling != "4:4:4" and self.encode != "jpeg":
             raise ConfigError(
                 f"recipe: subsampling {self.subsampling!r} is for encode='jpeg', not for {self.encode!r}"
@@ -122,8 +138,16 @@ class Recipe:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, defaults included; `from_dict` reads it back."""
-        return asdict(self) | {"extra_images": list(self.extra_images)}
+        """Every field, defaults included, but for a `compression` that there is not; `from_dict` reads it back."""
+        values = asdict(self) | {"extra_images": list(self.extra_images)}
+        if self.compression is None:
+            del values["compression"]
+        return values
+
+    @property
+    def extension(self) -> str:
+        """Of its shards' names, without the first dot."""
+        return EXTENSIONS[self.format] + (f".{self.compression}" if self.compression else "")
 
     @property
     def digest(self) -> str:

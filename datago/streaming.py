@@ -126,7 +126,7 @@ class Stream:
             "drop_last": drop_last,
         }
         self._source, self._sizes, self._verify = source, fitted.sizes, verify
-        self._rank, self._world = rank, world_size
+        self._rank, self._world, self._recipe = rank, world_size, recipe or Recipe()
         self._end = None if epochs is None else epochs * self._order.per_epoch
         self._epochs = epochs
         self._start = 0 if resume is None else read_token(resume, self._follows)
@@ -254,6 +254,7 @@ class Stream:
         if self._planned is None:
             self._began = time.perf_counter()
             self._loader = _core.Loader(
+                self._recipe,
                 threads=self._threads,
                 payloads=self._payloads,
                 max_bytes=self._max_bytes,
@@ -273,7 +274,7 @@ class Stream:
         def need(numbers: Iterator[int]) -> None:
             for number in numbers:
                 if number not in opened:
-                    self._source.open(loader, number, verify=self._verify)
+                    self._source.open(loader, number, verify=self._verify, share=1 / self._world)
                     opened.add(number)
 
         window = next(windows)
@@ -347,7 +348,8 @@ def stream(
 
     Each batch holds samples of one size, so it stacks. An export's pictures come in the size they have there; `recipe`
     (its `size`, `side`, `patch` and bounds) fits them to another, and `Pictures` to the default recipe unless one is given.
-    `decode=False` hands over the pictures' bytes instead. `payloads` names those wanted.
+    `decode=False` hands over the pictures' bytes instead. `payloads` names those wanted: those of an export as it holds
+    them, those of `Pictures` as an export by the recipe would.
 
     The order follows from the samples, `seed`, `batch_size`, `shuffle`, `shuffle_shards` (how many shards are open and
     mixed at a time) and `drop_last` alone. `epochs=None` goes on for ever. Rank r of `world_size` gets every
@@ -355,7 +357,7 @@ def stream(
     `resume` is a token; see `Stream.token`.
 
     `threads` (0: every core) make up to `prefetch` batches ahead of the one that is waited for, at most `timeout` seconds
-    (`None`: for ever). `verify` checks the digests of local shards too; those on S3 are always checked.
+    (`None`: for ever). `verify` checks all shards' digests; without it, those that S3 is asked for as a whole.
 
     A picture that can not be used is left out of its batch and listed in `Batch.failures`. Iterating raises `StorageError`
     when something could not be read, `CorruptionError` when a shard is damaged, `StreamTimeoutError` when nothing was

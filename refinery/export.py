@@ -101,7 +101,7 @@ def planned(
     ids, all_payloads = rows["sample_id"].to_pylist(), rows["payloads"].to_pylist()
     digests = dict(zip(ids, row_digests(rows), strict=True))
     whole = datago.plan(ids, rows["width"].to_pylist(), rows["height"].to_pylist(), recipe)
-    plans = [left for plan in whole if (left := _left(plan, set(taken_down))).sample_ids]
+    plans = [left for plan in whole if (left := _left(plan, recipe, set(taken_down))).sample_ids]
     payloads = sorted({p["name"] for text in all_payloads if text != "[]" for p in json.loads(text)})
     inputs = {
         p.name: digest_json([digest, p.name, payloads, [digests[i].hex() for i in p.sample_ids]])
@@ -110,14 +110,14 @@ def planned(
     return Layout(plans, payloads, inputs)
 
 
-def _left(plan: datago.ShardPlan, taken_down: set[str]) -> datago.ShardPlan:
+def _left(plan: datago.ShardPlan, recipe: datago.Recipe, taken_down: set[str]) -> datago.ShardPlan:
     """A shard without the samples that were taken down, under a name of its own: the other one stays until its index goes."""
     gone = sorted(taken_down.intersection(plan.sample_ids))
     if not gone:
         return plan
-    stem, _, extension = plan.name.rpartition(".")
     left = tuple(i for i in plan.sample_ids if i not in taken_down)
-    return datago.ShardPlan(f"{stem}.{digest_json(gone)[:8]}.{extension}", plan.bucket, left)
+    stem = plan.name.removesuffix(f".{recipe.extension}")
+    return datago.ShardPlan(f"{stem}.{digest_json(gone)[:8]}.{recipe.extension}", plan.bucket, left)
 
 
 def export_record(store: ObjectStore, row: dict[str, Any]) -> datago.Record:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT = "refinery.export/1"
 _SECOND = "refinery.export/2"  # names a split, or samples that were taken down
+_THIRD = "refinery.export/3"  # of compressed shards
+_KNOWN = (FORMAT, _SECOND, _THIRD)
 _PIECE = 8 << 20
 
 
@@ -48,9 +50,9 @@ def parse_index(data: bytes, key: str) -> dict[str, Any]:
     """An index.json, with the `prefix` it lies below. CorruptionError when it is none that this version reads."""
     try:
         index: dict[str, Any] = json.loads(data)
-        if index["format"] not in (FORMAT, _SECOND):
+        if index["format"] not in _KNOWN:
             raise CorruptionError(
-                f"{key} has format {index['format']!r}; this version reads {FORMAT} and {_SECOND}.",
+                f"{key} has format {index['format']!r}; this version reads {', '.join(_KNOWN)}.",
                 kind="unknown_format",
             )
     except (ValueError, KeyError, TypeError) as error:
@@ -82,8 +84,9 @@ def export_index(
 ) -> dict[str, Any]:
     """index.json, of records in order of name, without samples that were taken down. For MDS it is at the same time the index
     that `streaming.StreamingDataset` reads."""
+    version = FORMAT if split is None and not taken_down else _SECOND
     body: dict[str, Any] = {
-        "format": FORMAT if split is None and not taken_down else _SECOND,
+        "format": _THIRD if recipe.compression else version,
         "snapshot": {"ref": snapshot.ref, "root": snapshot.root, "count": snapshot.count},
         "recipe": recipe.to_dict(),
         "recipe_digest": recipe.digest,

@@ -165,6 +165,9 @@ def test_a_plan_refuses_duplicates_and_contradictions() -> None:
         ({"subsampling": "4:2:2"}, "subsampling"),
         ({"subsampling": "4:2:0", "encode": "webp"}, "is for encode='jpeg', not for 'webp'"),
         ({"encode": "npy"}, "encode"),
+        ({"format": "mds", "compression": "zst"}, "did you mean 'zstd'"),
+        ({"format": "mds", "compression": ""}, "compression must be one of 'zstd', 'gz', or left out"),
+        ({"format": "parquet", "compression": "zstd"}, "is for format='mds', not for 'parquet'"),
         ({"side": 64, "patch": 64, "min_aspect": 1.01, "max_aspect": 1.02}, "no size"),
     ],
 )
@@ -183,6 +186,16 @@ def test_a_recipe_survives_a_round_trip_and_its_digest_names_its_content() -> No
     assert recipe.digest == Recipe.from_dict({"format": "mds", "side": 768, "max_aspect": 3.0}).digest
     assert len({recipe.digest, Recipe().digest, Recipe(seed=1).digest}) == 3
     assert re.fullmatch(r"[0-9a-f]{64}", recipe.digest)
+
+
+def test_a_recipe_without_compression_is_what_it_was_before_there_was_one() -> None:
+    assert "compression" not in Recipe(format="mds").to_dict()
+    known = "2034d71e1e9775d1807914321723b9b66a8429bfeac11dda47ebb1b66a9fc7a0"
+    assert Recipe(format="mds").digest == known
+    packed = Recipe(format="mds", compression="zstd")
+    assert Recipe.from_dict(packed.to_dict()) == packed
+    assert packed.digest != known
+    assert packed.extension == "mds.zstd"
 
 
 def test_a_recipe_of_a_former_version_is_read_and_its_digest_is_known() -> None:

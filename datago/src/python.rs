@@ -14,7 +14,7 @@ use crate::lent::lend;
 use crate::measure::{Fit, Measured, Sides};
 use crate::orient;
 use crate::sample::{Record, Treatment};
-use crate::shard::{self, Job, ShardFormat, Target, Written};
+use crate::shard::{self, Compression, Job, ShardFormat, Target, Written};
 use crate::source::Source;
 use crate::stage::{Spent, Stage};
 
@@ -121,7 +121,28 @@ pub struct Recipe {
     encode: String,
     quality: u8,
     subsampling: String,
-    extra_images: Vec<String>,
+    pub extra_images: Vec<String>,
+    compression: Option<String>,
+}
+
+impl Recipe {
+    /// Of resized pictures.
+    pub fn encode(&self) -> Result<Encode> {
+        let unknown = |what: &str, value: &str| Error::Config(format!("{value:?} is no {what}"));
+        let encoding = match self.encode.as_str() {
+            "jpeg" => Encoding::Jpeg,
+            "png" => Encoding::Png,
+            "webp" => Encoding::Webp,
+            "raw" => Encoding::Raw,
+            other => return Err(unknown("encoding", other)),
+        };
+        let subsampling = match self.subsampling.as_str() {
+            "4:4:4" => Subsamp::None,
+            "4:2:0" => Subsamp::Sub2x2,
+            other => return Err(unknown("subsampling", other)),
+        };
+        Ok(Encode { encoding, quality: self.quality, subsampling })
+    }
 }
 
 /// Bytes, digest, samples, failures as (sample id, reason, detail), the MDS entry as JSON, and where
@@ -143,33 +164,20 @@ pub fn write_shard(
     max_pixels: u64,
     threads: usize,
 ) -> PyResult<Report> {
-    let unknown = |what: &str, value: &str| Error::Config(format!("{value:?} is no {what}"));
     let format = ShardFormat::named(&recipe.format)?;
-    let encoding = match recipe.encode.as_str() {
-        "jpeg" => Encoding::Jpeg,
-        "png" => Encoding::Png,
-        "webp" => Encoding::Webp,
-        "raw" => Encoding::Raw,
-        other => return Err(unknown("encoding", other).into()),
-    };
-    let subsampling = match recipe.subsampling.as_str() {
-        "4:4:4" => Subsamp::None,
-        "4:2:0" => Subsamp::Sub2x2,
-        other => return Err(unknown("subsampling", other).into()),
-    };
+    let compression = recipe.compression.as_deref().map(Compression::named).transpose()?;
+    let encode = recipe.encode()?;
     let treatment = match (recipe.size.as_str(), bucket) {
         ("bytes", None) => Treatment::Bytes,
-        ("bucket" | "fixed", Some(target)) => {
-            let encode = Encode { encoding, quality: recipe.quality, subsampling };
-            Treatment::Fitted { target, encode }
-        }
+        ("bucket" | "fixed", Some(target)) => Treatment::Fitted { target, encode },
         (size, _) => {
             return Err(Error::Config(format!("a shard of size {size:?} needs another bucket")).into());
         }
     };
     let limits = Limits::new(max_bytes, max_pixels);
     let extra_images = recipe.extra_images;
-    let job = Job { target: &path, format, treatment, extra_images, payload_names, limits, threads };
+    let target = &path;
+    let job = Job { target, format, compression, treatment, extra_images, payload_names, limits, threads };
     let Written { bytes, digest, samples, failures, entry, spent } =
         py.detach(|| shard::write(&job, &records, check_signals))?;
     let failures = failures.into_iter().map(|(id, f)| (id, f.reason.code(), f.detail)).collect();

@@ -12,6 +12,7 @@ use crate::mask;
 use crate::orient::displayed;
 use crate::reason::{Failure, Verdict};
 use crate::source::Source;
+use crate::spare::Shelf;
 
 /// What becomes of the picture.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,16 @@ pub enum Treatment {
     Fitted { target: (u32, u32), encode: Encode },
 }
 
+/// What becomes of a payload when its picture is fitted.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    Untouched,
+    /// Cut and resized as the picture is, by nearest neighbour, and PNG.
+    Mask,
+    /// Cut and resized as a picture of its own, and encoded so.
+    Picture(Encode),
+}
+
 /// A binary beside the picture, as handed over by Python.
 #[derive(FromPyObject)]
 pub struct Payload {
@@ -29,6 +40,28 @@ pub struct Payload {
     pub extension: String,
     pub data: Source,
     pub is_mask: bool,
+}
+
+impl Role {
+    fn extension(self, own: &str) -> String {
+        match self {
+            Role::Untouched => own,
+            Role::Mask => "png",
+            Role::Picture(encode) => encode.encoding.extension(),
+        }
+        .to_owned()
+    }
+}
+
+impl Payload {
+    /// `extra_images` names the payloads that become what the picture becomes.
+    pub fn role(&self, extra_images: &[String], encode: Encode) -> Role {
+        match (self.is_mask, extra_images.contains(&self.name)) {
+            (true, _) => Role::Mask,
+            (false, true) => Role::Picture(encode),
+            (false, false) => Role::Untouched,
+        }
+    }
 }
 
 /// One sample, as handed over by Python.
@@ -107,15 +140,16 @@ pub fn check(record: &Record) -> Result<Map<String, Value>> {
 }
 
 /// Does the work for one record. `attributes` is taken out, because each record is prepared once. `extra_images` names the
-/// payloads that become what the picture becomes.
+/// payloads that become what the picture becomes. Files are read into buffers of `shelf`.
 pub fn prepare(
     record: &Record,
     attributes: &Mutex<Map<String, Value>>,
     treatment: Treatment,
     extra_images: &[String],
     limits: Limits,
+    shelf: &Shelf,
 ) -> Verdict<Sample> {
-    let data = record.image.load(limits.max_bytes)?;
+    let data = record.image.load_in(shelf.take(), limits.max_bytes)?;
     let header = decode::header(&data)?;
     decode::check(&header, limits)?;
     let shown = displayed(header.width, header.height, header.orientation);
@@ -129,22 +163,16 @@ pub fn prepare(
     };
     let mut payloads = Vec::with_capacity(record.payloads.len());
     for payload in &record.payloads {
-        let data = payload.data.load(limits.max_bytes)?;
-        let named = |mut failure: Failure| {
-            failure.detail = format!("Payload {}: {}", payload.name, failure.detail);
-            failure
-        };
-        let (data, extension) = match treatment {
-            Treatment::Fitted { target, .. } if payload.is_mask => {
-                (mask::fit(&data, shown, target, limits).map_err(named)?, "png".to_owned())
+        let data = payload.data.load_in(shelf.take(), limits.max_bytes)?;
+        let fitted = match treatment {
+            Treatment::Fitted { target, encode } => {
+                let role = payload.role(extra_images, encode);
+                fitted(&payload.name, &data, role, shown, target, limits)?
+                    .map(|data| (data, role.extension(&payload.extension)))
             }
-            Treatment::Fitted { target, encode } if extra_images.contains(&payload.name) => {
-                let fitted = decode::header(&data)
-                    .and_then(|header| fit::encoded(&data, &header, target, limits, encode));
-                (fitted.map_err(named)?, encode.encoding.extension().to_owned())
-            }
-            _ => (data.into_vec(), payload.extension.clone()),
+            Treatment::Bytes => None,
         };
+        let (data, extension) = fitted.unwrap_or_else(|| (data.into_vec(), payload.extension.clone()));
         payloads.push(Binary { name: payload.name.clone(), extension, data });
     }
     payloads.sort_by(|a, b| a.name.cmp(&b.name));
@@ -158,5 +186,29 @@ pub fn prepare(
         height: size.1,
         attributes,
         payloads,
+    })
+}
+
+/// What a payload of this name becomes beside a picture that is displayed at `shown` and fitted to `target`; `None` if it
+/// stays as it is.
+pub fn fitted(
+    name: &str,
+    data: &[u8],
+    role: Role,
+    shown: (u32, u32),
+    target: (u32, u32),
+    limits: Limits,
+) -> Verdict<Option<Vec<u8>>> {
+    match role {
+        Role::Untouched => return Ok(None),
+        Role::Mask => mask::fit(data, shown, target, limits),
+        Role::Picture(encode) => {
+            decode::header(data).and_then(|header| fit::encoded(data, &header, target, limits, encode))
+        }
+    }
+    .map(Some)
+    .map_err(|mut failure: Failure| {
+        failure.detail = format!("Payload {name}: {}", failure.detail);
+        failure
     })
 }

@@ -68,10 +68,15 @@ impl<'py> FromPyObject<'_, 'py> for Source {
 impl Source {
     /// Reads everything, or says why not. At most `max_bytes` are ever held.
     pub fn load(&self, max_bytes: u64) -> Verdict<Loaded<'_>> {
-        timed(Stage::Read, || self.read(max_bytes))
+        self.load_in(Vec::new(), max_bytes)
     }
 
-    fn read(&self, max_bytes: u64) -> Verdict<Loaded<'_>> {
+    /// As `load`; a file is read into `buffer`, whatever is in it.
+    pub fn load_in(&self, buffer: Vec<u8>, max_bytes: u64) -> Verdict<Loaded<'_>> {
+        timed(Stage::Read, || self.read(buffer, max_bytes))
+    }
+
+    fn read(&self, mut data: Vec<u8>, max_bytes: u64) -> Verdict<Loaded<'_>> {
         match self {
             Source::Bytes(data) => {
                 check_size(data.len() as u64, max_bytes)?;
@@ -93,13 +98,23 @@ impl Source {
                 }
                 check_size(known.len(), max_bytes)?;
                 let file = File::open(path).map_err(|e| unreadable("open", e))?;
-                let mut data = Vec::with_capacity(known.len() as usize + 1);
+                data.clear();
+                data.reserve(known.len() as usize + 1);
                 file.take(max_bytes.saturating_add(1))
                     .read_to_end(&mut data)
                     .map_err(|e| unreadable("read", e))?;
                 check_size(data.len() as u64, max_bytes)?;
                 Ok(Loaded::Owned(data))
             }
+        }
+    }
+
+    /// How many bytes `load` will give, where that can be told without reading.
+    pub fn known_size(&self) -> Option<u64> {
+        match self {
+            Source::Path(path) => std::fs::metadata(path).ok().filter(|m| m.is_file()).map(|m| m.len()),
+            Source::Bytes(data) => Some(data.len() as u64),
+            Source::Remote(_) => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Large buffers that a thread uses again: fresh pages from the system cost more than most of what is done with them.
 
 use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 /// No more than this is kept from picture to picture.
 pub const KEPT_BYTES: usize = 64 << 20;
@@ -32,6 +33,23 @@ pub fn give(buffer: Vec<u8>) {
             }
             kept.push(buffer);
         });
+    }
+}
+
+/// Buffers that those who read fill and those who are done with what was read give back, on whatever thread.
+#[derive(Default)]
+pub struct Shelf(Mutex<Vec<Vec<u8>>>);
+
+impl Shelf {
+    /// A buffer with anything in it.
+    pub fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    pub fn give(&self, buffer: Vec<u8>) {
+        if (1..=KEPT_BYTES).contains(&buffer.capacity()) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
     }
 }
 

@@ -75,6 +75,9 @@ def export(
             help="A payload that is resized as its picture is; may be repeated.",
         ),
     ] = None,
+    compression: Annotated[
+        Literal["zstd", "gz"] | None, typer.Option("--compression", help="Of whole MDS shards [none].")
+    ] = None,
     samples_per_shard: Annotated[
         int | None, typer.Option("--samples-per-shard", help="The most samples in a shard [1024].")
     ] = None,
@@ -100,6 +103,7 @@ def export(
         "quality": quality,
         "subsampling": subsampling,
         "extra_images": extra_images,
+        "compression": compression,
         "samples_per_shard": samples_per_shard,
         "seed": seed,
     }

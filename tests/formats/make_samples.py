@@ -86,6 +86,10 @@ def make(folder: Path) -> dict[str, object]:
     for name in ("webdataset", "mds", "parquet"):
         exporter.export(snapshot, parse_recipe({"format": name, "size": "bytes"}))
     exporter.export(snapshot, parse_recipe({"format": "webdataset", "size": "bytes"}), split="train")
+    for compression in ("zstd", "gz"):
+        exporter.export(
+            snapshot, parse_recipe({"format": "mds", "size": "bytes", "compression": compression})
+        )
     down = Takedown(
         store, project.ledger, project.batches, snapshots, exporter, project.replayer, project.steps
     )

@@ -157,21 +157,23 @@ def test_parquet_row_groups_stay_small_enough_for_random_access(tmp_path: Path) 
     assert file.read_row_group(1)["sample_id"].to_pylist() == list(ids[64:128])
 
 
+@pytest.mark.parametrize("size", ["fixed", "bytes"])
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_sample_that_can_not_be_used_is_left_out_and_reported(form: Any, tmp_path: Path) -> None:
+def test_a_sample_that_can_not_be_used_is_left_out_and_reported(form: Any, size: Any, tmp_path: Path) -> None:
     good = png(Image.new("RGB", (30, 30), "red"))
-    recipe = Recipe(format=form, size="fixed", side=16)
+    recipe = Recipe(format=form, size=size, side=16)
     items = [
         Record("a", good, "png"),
         Record("b", good[:40], "png"),
         Record("c", b"no", "png"),
         Record("d", good, "png"),
     ]
-    plan = ShardPlan("x", (16, 16), ("a", "b", "c", "d"))
+    bucket = (16, 16) if size == "fixed" else None
+    plan = ShardPlan("x", bucket, ("a", "b", "c", "d"))
     result = datago.write_shard(tmp_path / "x", plan, items, recipe)
     assert result.samples == 2
     assert [(i, reason) for i, reason, _ in result.failures] == [("b", "truncated"), ("c", "not_an_image")]
-    without = ShardPlan("y", (16, 16), ("a", "d"))
+    without = ShardPlan("y", bucket, ("a", "d"))
     again = datago.write_shard(tmp_path / "x", without, [items[0], items[3]], recipe)
     assert again.digest == result.digest
 

@@ -116,6 +116,7 @@ def rewrite(path: Path, version: bytes, other: bytes) -> None:
 
 
 FIRST, PACKS, SPLITS = "2026-11-27", "2026-11-27-packs", "2026-11-28"
+COMPRESSED = "2026-11-28-compressed"
 VERSIONS = [
     (FIRST, "ledger/00000000000000000001.jsonl", b"refinery.ledger/1"),
     (FIRST, "states/head.json", b"refinery.state/1"),
@@ -128,6 +129,7 @@ VERSIONS = [
     (PACKS, "states/packs/*.pack", b"refinery.pack/1"),
     (SPLITS, "snapshots/samples/1.json", b"refinery.snapshot/2"),
     (SPLITS, "exports/*/*-train/index.json", b"refinery.export/2"),
+    (COMPRESSED, "exports/*/mds-230fd185e4f5dd34/index.json", b"refinery.export/3"),
     (SPLITS, "tombstones/*.json", b"refinery.tombstone/1"),
 ]
 

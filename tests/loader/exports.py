@@ -63,13 +63,30 @@ def pictures(count: int, records: dict[str, Record] | None = None) -> Pictures:
 
 def export(folder: Path, count: int, recipe: Recipe) -> Path:
     """An export of the first `count` samples, as `refinery` lays one out."""
+    return write_export(folder, list(map(record, range(count))), recipe, ["latent"])
+
+
+def noisy(count: int) -> list[Record]:
+    """Samples of about 12 KB, with a payload of as much."""
+    random = np.random.default_rng(5)
+    found = []
+    for n in range(count):
+        out = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)).save(out, "png")
+        payloads = [Payload("latent", "bin", random.bytes(12_000))]
+        found.append(Record(f"s{n:05}", out.getvalue(), "png", b'{"a":1}', payloads))
+    return found
+
+
+def write_export(folder: Path, samples: list[Record], recipe: Recipe, payloads: list[str]) -> Path:
+    """An export of these samples, as `refinery` lays one out."""
     folder.mkdir(parents=True)
-    records = {r.sample_id: r for r in map(record, range(count))}
-    shapes = [SIDES[n % len(SIDES)] for n in range(count)]
+    records = {r.sample_id: r for r in samples}
+    shapes = datago.inspect([r.image for r in samples]).columns
     files, entries = [], []
-    for plan in datago.plan(list(records), [w for w, _ in shapes], [h for _, h in shapes], recipe):
+    for plan in datago.plan(list(records), shapes["width"], shapes["height"], recipe):
         chosen = [records[i] for i in plan.sample_ids]
-        result = datago.write_shard(folder / plan.name, plan, chosen, recipe, payload_names=["latent"])
+        result = datago.write_shard(folder / plan.name, plan, chosen, recipe, payload_names=payloads)
         bucket = list(plan.bucket) if plan.bucket else None
         files.append(
             {
@@ -82,11 +99,11 @@ def export(folder: Path, count: int, recipe: Recipe) -> Path:
         )
         entries.append(result.format_meta)
     index = {
-        "format": "refinery.export/1",
-        "snapshot": {"ref": "set@1", "root": "r" * 64, "count": count},
+        "format": "refinery.export/3" if recipe.compression else "refinery.export/1",
+        "snapshot": {"ref": "set@1", "root": "r" * 64, "count": len(samples)},
         "recipe": recipe.to_dict(),
         "recipe_digest": recipe.digest,
-        "samples": count,
+        "samples": len(samples),
         "files": sorted(files, key=lambda f: str(f["name"])),
     }
     if recipe.format == "mds":

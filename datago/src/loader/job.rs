@@ -10,13 +10,12 @@ use super::raw;
 use super::shard::Shard;
 use crate::decode::{self, Limits};
 use crate::error::{Error, Result};
-use crate::fit::pixels_into;
+use crate::fit::{Encode, rgb_into};
 use crate::lent;
-use crate::mask;
 use crate::orient::displayed;
 use crate::reason::{Failure, Verdict, caught};
 use crate::s3::Ahead;
-use crate::sample::Record;
+use crate::sample::{Record, Role, fitted};
 use crate::shard::read::{Stored, Wanted};
 use crate::source::{Loaded, Source};
 
@@ -24,6 +23,9 @@ use crate::source::{Loaded, Source};
 pub struct Options {
     pub wanted: Wanted,
     pub limits: Limits,
+    /// Names of payloads that become what pictures become in an export, and how those are encoded there.
+    pub extra_images: Vec<String>,
+    pub encode: Encode,
 }
 
 /// Where a sample comes from.
@@ -35,8 +37,8 @@ pub enum Input {
 /// One sample, read.
 struct Read {
     stored: Stored,
-    /// Which of its payloads are masks, to be cut as the picture is.
-    masks: Vec<bool>,
+    /// What becomes of each of its payloads.
+    roles: Vec<Role>,
 }
 
 /// One sample, made.
@@ -201,7 +203,7 @@ fn settled<T>(outcome: Verdict<Result<T>>) -> Result<T> {
 
 fn from_row(shard: &Shard, row: usize, wanted: &Wanted) -> Result<Read> {
     let stored = shard.row(row, wanted)?;
-    Ok(Read { masks: vec![false; stored.payloads.len()], stored })
+    Ok(Read { roles: vec![Role::Untouched; stored.payloads.len()], stored })
 }
 
 /// The bytes of a picture, and of the payloads wanted.
@@ -210,7 +212,7 @@ type Loads = (Vec<u8>, Vec<Option<Vec<u8>>>);
 /// A record as a row. One that could not be read is an error: a later attempt might read it.
 fn from_record(record: Record, options: &Options) -> Result<Read> {
     let wanted = &options.wanted;
-    let mut masks = vec![false; wanted.payloads.len()];
+    let mut roles = vec![Role::Untouched; wanted.payloads.len()];
     let load = |source: &Source| source.load(wanted.max_bytes).map(Loaded::into_vec);
     let mut all = || -> Verdict<Loads> {
         let image = load(&record.image)?;
@@ -218,7 +220,7 @@ fn from_record(record: Record, options: &Options) -> Result<Read> {
         for payload in &record.payloads {
             let Some(at) = wanted.payloads.iter().position(|name| *name == payload.name) else { continue };
             payloads[at] = Some(load(&payload.data)?);
-            masks[at] = payload.is_mask;
+            roles[at] = payload.role(&options.extra_images, options.encode);
         }
         Ok((image, payloads))
     };
@@ -235,12 +237,12 @@ fn from_record(record: Record, options: &Options) -> Result<Read> {
         }
         Err(failure) => Stored { id, failure: Some(failure), ..Stored::default() },
     };
-    Ok(Read { stored, masks })
+    Ok(Read { stored, roles })
 }
 
 fn make(read: Read, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Options) -> Made {
-    let Read { stored: Stored { id, mut data, image, attributes, mut payloads, failure }, masks } = read;
-    let fitted = match (failure, target) {
+    let Read { stored: Stored { id, mut data, image, attributes, mut payloads, failure }, roles } = read;
+    let outcome = match (failure, target) {
         (Some(failure), _) => Err(failure),
         (None, None) => Ok(()),
         (None, Some(target)) => caught(|| {
@@ -248,18 +250,20 @@ fn make(read: Read, target: Option<(u32, u32)>, pixels: &mut [u8], options: &Opt
             if raw::is_npy(data) {
                 return raw::pixels_into(data, target, options.limits, pixels);
             }
-            pixels_into(data, target, options.limits, pixels)?;
-            let masks =
-                payloads.iter_mut().zip(masks).filter_map(|(payload, is)| payload.as_mut().filter(|_| is));
-            for payload in masks {
-                let header = decode::header(data)?;
-                let shown = displayed(header.width, header.height, header.orientation);
-                *payload = mask::fit(payload, shown, target, options.limits)?;
+            let header = decode::header(data)?;
+            decode::check(&header, options.limits)?;
+            rgb_into(data, &header, target, options.limits, pixels)?;
+            let shown = displayed(header.width, header.height, header.orientation);
+            for ((payload, role), name) in payloads.iter_mut().zip(roles).zip(&options.wanted.payloads) {
+                let Some(data) = payload else { continue };
+                if let Some(fitted) = fitted(name, data, role, shown, target, options.limits)? {
+                    *data = fitted;
+                }
             }
             Ok(())
         }),
     };
-    let failure = fitted.and_then(|()| check_attributes(&attributes)).err();
+    let failure = outcome.and_then(|()| check_attributes(&attributes)).err();
     let encoded = (target.is_none() && failure.is_none()).then(|| {
         data.truncate(image.end);
         data.split_off(image.start)

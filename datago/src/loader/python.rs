@@ -17,12 +17,12 @@ use crate::decode::Limits;
 use crate::error::{Error, Result};
 use crate::lent::lend;
 use crate::pool;
-use crate::python::{Seconds, seconds};
+use crate::python::{Recipe, Seconds, seconds};
 use crate::reason::Verdict;
-use crate::s3::Ahead;
+use crate::s3::{Ahead, Parts};
 use crate::sample::Record;
-use crate::shard::ShardFormat;
 use crate::shard::read::Wanted;
+use crate::shard::{Compression, ShardFormat};
 use crate::source::{Loaded, Source};
 
 /// Makes the batches of one stream ahead, in the order in which they are asked for.
@@ -46,21 +46,30 @@ type Handed<'py> = (
 #[pymethods]
 impl Loader {
     #[new]
-    #[pyo3(signature = (*, threads, payloads, max_bytes, max_pixels))]
-    fn new(threads: usize, payloads: Vec<String>, max_bytes: u64, max_pixels: u64) -> PyResult<Self> {
+    #[pyo3(signature = (recipe, *, threads, payloads, max_bytes, max_pixels))]
+    fn new(
+        recipe: Recipe,
+        threads: usize,
+        payloads: Vec<String>,
+        max_bytes: u64,
+        max_pixels: u64,
+    ) -> PyResult<Self> {
         let limits = Limits::new(max_bytes, max_pixels);
-        let options = Options { wanted: Wanted { payloads, max_bytes }, limits };
+        let (encode, wanted) = (recipe.encode()?, Wanted { payloads, max_bytes });
+        let options = Options { wanted, limits, extra_images: recipe.extra_images, encode };
         let engine = Engine::start(threads, options)?;
         Ok(Loader { engine, shards: Mutex::default(), turns: Arc::new(Semaphore::new(FETCHES)) })
     }
 
-    /// Makes a shard known under a number, and sets out for it if it lies on S3. `digest`: what its bytes must have.
-    #[pyo3(signature = (number, place, format, samples, digest))]
+    /// Makes a shard known under a number, and sets out for it if it lies on S3. `digest`: what its bytes must have; an MDS
+    /// shard on S3 without one is not fetched, but read where it is.
+    #[pyo3(signature = (number, place, format, compression, samples, digest))]
     fn open(
         &self,
         number: u32,
         place: Source,
         format: &str,
+        compression: Option<&str>,
         samples: usize,
         digest: Option<String>,
     ) -> PyResult<()> {
@@ -74,9 +83,13 @@ impl Loader {
             (Source::Remote(remote), Some(digest)) => {
                 Origin::Remote(fetch(Arc::clone(&remote.location), &self.turns, digest.clone())?)
             }
-            _ => return Err(Error::Input("a shard is a path, or an object with its digest".into()).into()),
+            (Source::Remote(remote), None) => {
+                Origin::Parts(Arc::new(Parts::of(Arc::clone(&remote.location))))
+            }
+            (Source::Bytes(_), _) => return Err(Error::Input("a shard is a path or an object".into()).into()),
         };
-        shards.insert(number, Arc::new(Shard::new(origin, ShardFormat::named(format)?, samples, digest)));
+        let (format, compression) = named(format, compression)?;
+        shards.insert(number, Arc::new(Shard::new(origin, format, compression, samples, digest)));
         Ok(())
     }
 
@@ -155,6 +168,10 @@ impl Loader {
     }
 }
 
+fn named(format: &str, compression: Option<&str>) -> Result<(ShardFormat, Option<Compression>)> {
+    Ok((ShardFormat::named(format)?, compression.map(Compression::named).transpose()?))
+}
+
 fn handed(py: Python<'_>, batch: Batch) -> PyResult<Handed<'_>> {
     let Batch { ids, attributes, payloads, target, block, encoded, failures } = batch;
     let pixels = match target {
@@ -175,9 +192,16 @@ fn handed(py: Python<'_>, batch: Batch) -> PyResult<Handed<'_>> {
 
 /// (width, height) of every picture in a local shard, by what it says.
 #[pyfunction]
-#[pyo3(signature = (path, format, samples))]
-pub fn sizes(py: Python<'_>, path: PathBuf, format: &str, samples: usize) -> PyResult<Vec<(u32, u32)>> {
-    let shard = Shard::new(Origin::Path(path), ShardFormat::named(format)?, samples, None);
+#[pyo3(signature = (path, format, compression, samples))]
+pub fn sizes(
+    py: Python<'_>,
+    path: PathBuf,
+    format: &str,
+    compression: Option<&str>,
+    samples: usize,
+) -> PyResult<Vec<(u32, u32)>> {
+    let (format, compression) = named(format, compression)?;
+    let shard = Shard::new(Origin::Path(path), format, compression, samples, None);
     Ok(py.detach(|| shard.sizes())?)
 }
 

@@ -12,9 +12,9 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 use crate::reason::caught;
-use crate::s3::{Location, network};
+use crate::s3::{Location, Parts, network};
 use crate::shard::read::{self, Place, Rows, Stored, Wanted};
-use crate::shard::{ShardFormat, nameless};
+use crate::shard::{Compression, ShardFormat, nameless};
 
 /// Shards that are fetched at a time.
 pub const FETCHES: usize = 4;
@@ -24,6 +24,8 @@ pub enum Origin {
     Path(PathBuf),
     /// On its way; stopped when the shard is dropped.
     Remote(Fetching),
+    /// Read where it is, a sample at a time.
+    Parts(Arc<Parts>),
 }
 
 pub struct Fetching {
@@ -41,6 +43,7 @@ impl Drop for Fetching {
 pub struct Shard {
     origin: Origin,
     format: ShardFormat,
+    compression: Option<Compression>,
     samples: usize,
     /// BLAKE3 (hex) that its bytes must have, if that is to be seen.
     digest: Option<String>,
@@ -48,8 +51,14 @@ pub struct Shard {
 }
 
 impl Shard {
-    pub fn new(origin: Origin, format: ShardFormat, samples: usize, digest: Option<String>) -> Self {
-        Shard { origin, format, samples, digest, opened: OnceLock::new() }
+    pub fn new(
+        origin: Origin,
+        format: ShardFormat,
+        compression: Option<Compression>,
+        samples: usize,
+        digest: Option<String>,
+    ) -> Self {
+        Shard { origin, format, compression, samples, digest, opened: OnceLock::new() }
     }
 
     pub fn row(&self, row: usize, wanted: &Wanted) -> Result<Stored> {
@@ -65,8 +74,10 @@ impl Shard {
 
     /// Wakes whoever waits for it: nobody wants it any more.
     pub fn stop(&self) {
-        if let Origin::Remote(fetching) = &self.origin {
-            fetching.task.abort();
+        match &self.origin {
+            Origin::Path(_) => {}
+            Origin::Remote(fetching) => fetching.task.abort(),
+            Origin::Parts(parts) => parts.stop(),
         }
     }
 
@@ -74,6 +85,7 @@ impl Shard {
         match &self.origin {
             Origin::Path(path) => path.display().to_string(),
             Origin::Remote(fetching) => fetching.url.clone(),
+            Origin::Parts(parts) => parts.url(),
         }
     }
 
@@ -102,6 +114,11 @@ impl Shard {
                 };
                 Place::of(file, fetching.url.clone())?
             }
+            Origin::Parts(parts) => Place::in_parts(Arc::clone(parts))?,
+        };
+        let place = match self.compression {
+            Some(compression) => place.expanded(compression)?,
+            None => place,
         };
         let rows = unpanicked(&self.shown(), || read::open(place, self.format))?;
         if rows.len() != self.samples {

@@ -3,6 +3,7 @@
 mod ahead;
 mod client;
 mod explain;
+mod parts;
 mod upload;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ pub use self::ahead::Ahead;
 use self::ahead::Arrival;
 use self::client::Client;
 pub use self::client::network;
+pub use self::parts::Parts;
 pub use self::upload::upload;
 use crate::error::{Error, Result};
 use crate::reason::Verdict;

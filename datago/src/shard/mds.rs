@@ -4,13 +4,17 @@
 //! then the samples. A sample is the sizes (u32) of its columns of variable size, then the columns, sorted by name.
 //! All numbers are little endian. A payload that a sample lacks is an empty column.
 
+use std::sync::Mutex;
+
 use serde_json::{Map, Value, json};
 
+use super::compress::{Compression, Measure, Sink};
 use super::output::Output;
-use super::{Writer, canonical};
+use super::{Job, Writer, canonical};
 use crate::encode::{Encoding, npy_pixels};
 use crate::error::{Error, Result};
-use crate::sample::{Binary, Sample, Treatment};
+use crate::sample::{Record, Sample, Treatment};
+use crate::source::Source;
 
 /// How mosaicml-streaming calls an array of bytes whose shape comes with it.
 const NDARRAY: &str = "ndarray:uint8";
@@ -22,54 +26,67 @@ struct Column {
 }
 
 /// The most bytes of samples that are held in memory.
-const HELD: u64 = 128 << 20;
+const HELD: usize = 128 << 20;
 
-/// The samples, kept aside until their number is known: in memory, and in a file once they are many.
+/// The samples, kept aside until their number and sizes are known: in memory, and in a file once they are many.
+#[derive(Default)]
 struct Body {
-    held: Vec<Vec<u8>>,
-    bytes: u64,
+    held: Vec<u8>,
     file: Option<Output>,
 }
 
 impl Body {
-    fn add(&mut self, piece: Vec<u8>) {
-        self.bytes += piece.len() as u64;
-        self.held.push(piece);
-    }
-
-    /// Makes room once too much is held.
-    fn settle(&mut self, output: &Output) -> Result<()> {
-        if self.bytes < HELD {
+    fn add(&mut self, pieces: &[&[u8]], output: &Output) -> Result<()> {
+        pieces.iter().for_each(|piece| self.held.extend_from_slice(piece));
+        if self.held.len() < HELD {
             return Ok(());
         }
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(output.scratch()?),
         };
-        self.bytes = 0;
-        self.held.drain(..).try_for_each(|piece| file.put(&piece))
+        file.put(&self.held)?;
+        self.held.clear();
+        Ok(())
     }
 
-    fn pour_into(self, output: &mut Output) -> Result<()> {
+    fn pour_into(self, sink: &mut Sink) -> Result<()> {
         if let Some(file) = self.file {
-            file.pour_into(output)?;
+            file.pour(&mut |piece| sink.put(piece))?;
         }
-        self.held.iter().try_for_each(|piece| output.put(piece))
+        sink.put(&self.held)
     }
+}
+
+enum Way {
+    /// Sizes are not known yet.
+    Aside(Output, Box<Body>),
+    /// Sizes were foretold and stand in the file already, and samples follow them.
+    Straight(Sink, Vec<u64>),
 }
 
 pub struct Mds {
-    output: Output,
-    body: Body,
+    way: Way,
     sizes: Vec<u64>,
+    layout: Layout,
+}
+
+struct Layout {
     columns: Vec<Column>,
+    compression: Option<Compression>,
 }
 
 impl Mds {
-    pub fn new(mut output: Output, treatment: Treatment, payloads: Vec<String>) -> Result<Self> {
+    /// `foretold` are the sizes that all samples will have, as `foretell` gives them.
+    pub fn new(
+        mut output: Output,
+        job: &Job<'_>,
+        payloads: Vec<String>,
+        foretold: Option<Vec<u64>>,
+    ) -> Result<Self> {
         output.hash_xxh128();
         // The reader turns `jpeg` and `png` columns into pictures; what it has no word for stays bytes.
-        let encoding = match treatment {
+        let encoding = match job.treatment {
             Treatment::Fitted { encode, .. } => Some(encode.encoding),
             Treatment::Bytes => None,
         };
@@ -90,10 +107,16 @@ impl Mds {
         let mut columns: Vec<Column> = fixed.into_iter().map(column).collect();
         columns.extend(payloads.into_iter().map(|name| Column { name, encoding: "bytes", size: None }));
         columns.sort_by(|a, b| a.name.cmp(&b.name));
-        let body = Body { held: Vec::new(), bytes: 0, file: None };
-        Ok(Mds { output, body, sizes: Vec::new(), columns })
+        let layout = Layout { columns, compression: job.compression };
+        let way = match foretold {
+            Some(sizes) => Way::Straight(layout.begin(output, &sizes)?, sizes),
+            None => Way::Aside(output, Box::default()),
+        };
+        Ok(Mds { way, sizes: Vec::new(), layout })
     }
+}
 
+impl Layout {
     fn description(&self) -> Map<String, Value> {
         let names: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
         let encodings: Vec<&str> = self.columns.iter().map(|c| c.encoding).collect();
@@ -102,7 +125,7 @@ impl Mds {
             "column_encodings": encodings,
             "column_names": names,
             "column_sizes": sizes,
-            "compression": null,
+            "compression": self.compression.map(Compression::name),
             "format": "mds",
             "hashes": ["xxh128"],
             "size_limit": null,
@@ -110,63 +133,87 @@ impl Mds {
         });
         value.as_object().cloned().unwrap_or_default()
     }
+
+    /// Puts what stands before samples of these sizes.
+    fn begin(&self, output: Output, sizes: &[u64]) -> Result<Sink> {
+        let description = canonical(&self.description())?;
+        let mut position = 4 + 4 * (sizes.len() as u64 + 1) + description.len() as u64;
+        let mut numbers = Vec::with_capacity(8 + 4 * sizes.len());
+        numbers.extend(offset(sizes.len() as u64)?.to_le_bytes());
+        numbers.extend(offset(position)?.to_le_bytes());
+        for size in sizes {
+            position += size;
+            numbers.extend(offset(position)?.to_le_bytes());
+        }
+        let mut sink = Sink::begin(output, self.compression, position)?;
+        sink.put(&numbers)?;
+        sink.put(&description)?;
+        Ok(sink)
+    }
 }
 
 impl Writer for Mds {
-    fn add(&mut self, mut sample: Sample) -> Result<()> {
-        let mut attributes = canonical(&sample.attributes)?;
+    fn add(&mut self, sample: &mut Sample) -> Result<()> {
+        let attributes = canonical(&sample.attributes)?;
         let width = i64::from(sample.width).to_le_bytes();
         let height = i64::from(sample.height).to_le_bytes();
-        let mut values = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            let payload = |p: &Binary| p.name == column.name;
-            values.push(match column.name.as_str() {
-                "id" => sample.id.as_bytes().to_vec(),
-                "image" if sample.format == Encoding::Raw.name() => ndarray(&sample),
-                "image" => std::mem::take(&mut sample.image),
-                "width" => width.to_vec(),
-                "height" => height.to_vec(),
-                "attributes" => std::mem::take(&mut attributes),
-                _ => sample
-                    .payloads
-                    .iter_mut()
-                    .find(|p| payload(p))
-                    .map(|p| std::mem::take(&mut p.data))
-                    .unwrap_or_default(),
-            });
-        }
+        let array = (sample.format == Encoding::Raw.name()).then(|| ndarray(sample));
+        let payload = |name: &str| sample.payloads.iter().find(|p| p.name == name);
+        let value = |column: &Column| match column.name.as_str() {
+            "id" => sample.id.as_bytes(),
+            "image" => array.as_deref().unwrap_or(&sample.image),
+            "width" => &width,
+            "height" => &height,
+            "attributes" => &attributes,
+            name => payload(name).map_or(&[][..], |p| &p.data),
+        };
+        let values: Vec<&[u8]> = self.layout.columns.iter().map(value).collect();
         let mut sizes = Vec::with_capacity(4 * values.len());
-        for (column, value) in self.columns.iter().zip(&values) {
+        for (column, value) in self.layout.columns.iter().zip(&values) {
             if column.size.is_none() {
                 sizes.extend(offset(value.len() as u64)?.to_le_bytes());
             }
         }
-        self.sizes.push(sizes.len() as u64 + values.iter().map(|v| v.len() as u64).sum::<u64>());
-        self.body.add(sizes);
-        values.into_iter().for_each(|value| self.body.add(value));
-        self.body.settle(&self.output)
+        let pieces: Vec<&[u8]> = std::iter::once(&sizes[..]).chain(values).collect();
+        self.sizes.push(pieces.iter().map(|piece| piece.len() as u64).sum());
+        match &mut self.way {
+            Way::Straight(_, foretold) if foretold.get(self.sizes.len() - 1) != self.sizes.last() => Ok(()),
+            Way::Straight(sink, _) => pieces.iter().try_for_each(|piece| sink.put(piece)),
+            Way::Aside(output, body) => body.add(&pieces, output),
+        }
     }
 
-    fn finish(self: Box<Self>) -> Result<(Output, Option<Value>)> {
-        let mut entry = self.description();
-        let description = canonical(&entry)?;
-        let Mds { mut output, body, sizes, .. } = *self;
-        let mut position = 4 + 4 * (sizes.len() as u64 + 1) + description.len() as u64;
-        output.put(&offset(sizes.len() as u64)?.to_le_bytes())?;
-        output.put(&offset(position)?.to_le_bytes())?;
-        for size in &sizes {
-            position += size;
-            output.put(&offset(position)?.to_le_bytes())?;
-        }
-        output.put(&description)?;
-        body.pour_into(&mut output)?;
+    fn finish(self: Box<Self>) -> Result<Option<(Output, Option<Value>)>> {
+        let Mds { way, sizes, layout } = *self;
+        let sink = match way {
+            Way::Straight(_, foretold) if foretold != sizes => return Ok(None),
+            Way::Straight(sink, _) => sink,
+            Way::Aside(output, body) => {
+                let mut sink = layout.begin(output, &sizes)?;
+                body.pour_into(&mut sink)?;
+                sink
+            }
+        };
+        let (mut output, raw) = sink.finish()?;
+        let mut entry = layout.description();
+        let name = output.name();
+        let data = |name: &str, Measure { bytes, xxh128 }| json!({"basename": name, "bytes": bytes, "hashes": {"xxh128": xxh128}});
+        let zip = layout.compression.map(|_| data(&name, output.measure()));
+        let extension = layout.compression.map(|c| format!(".{}", c.name())).unwrap_or_default();
         entry.insert("samples".into(), sizes.len().into());
-        entry.insert("zip_data".into(), Value::Null);
-        let hashes = json!({"xxh128": output.xxh128()});
-        let raw = json!({"basename": output.name(), "bytes": output.bytes(), "hashes": hashes});
-        entry.insert("raw_data".into(), raw);
-        Ok((output, Some(Value::Object(entry))))
+        entry.insert("zip_data".into(), zip.into());
+        entry.insert("raw_data".into(), data(name.strip_suffix(&extension).unwrap_or(&name), raw));
+        Ok(Some((output, Some(Value::Object(entry)))))
     }
+}
+
+/// The size that a sample of untouched bytes has, if its bytes are as many as they are said to be.
+pub fn foretell(record: &Record, attributes: &Mutex<Map<String, Value>>, payloads: &[String]) -> Option<u64> {
+    let attributes = canonical(&*attributes.lock().ok()?).ok()?;
+    let text = record.sample_id.len() + attributes.len();
+    let numbers = 4 * (3 + payloads.len()) + 16;
+    let binaries = record.sources().map(Source::known_size).sum::<Option<u64>>()?;
+    Some((text + numbers) as u64 + binaries)
 }
 
 /// The number of axes and the width of their lengths in one byte, the lengths, the values.

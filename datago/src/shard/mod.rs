@@ -1,5 +1,7 @@
 //! Shards: files whose bytes depend on the samples and the recipe, and on nothing else.
 
+mod blocks;
+mod compress;
 mod mds;
 mod output;
 mod parquet;
@@ -10,6 +12,7 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 
+pub use self::compress::{Compression, expanded};
 use self::output::Output;
 pub use self::output::{Target, nameless};
 use crate::decode::Limits;
@@ -19,6 +22,7 @@ use crate::reason::{Failure, caught};
 use crate::s3::Ahead;
 use crate::sample::{self, Record, Sample, Treatment};
 use crate::source::Source;
+use crate::spare::Shelf;
 use crate::stage::{self, Spent, Stage, timed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ impl ShardFormat {
 pub struct Job<'a> {
     pub target: &'a Target,
     pub format: ShardFormat,
+    /// Of an MDS shard.
+    pub compression: Option<Compression>,
     pub treatment: Treatment,
     /// Payloads that become what the picture becomes.
     pub extra_images: Vec<String>,
@@ -65,37 +71,63 @@ pub struct Written {
 
 /// Receives samples in order and ends with the file complete but not yet published.
 trait Writer {
-    fn add(&mut self, sample: Sample) -> Result<()>;
-    fn finish(self: Box<Self>) -> Result<(Output, Option<Value>)>;
+    /// What is needed longer than this is taken out of `sample`.
+    fn add(&mut self, sample: &mut Sample) -> Result<()>;
+    /// `None` where samples turned out otherwise than foretold.
+    fn finish(self: Box<Self>) -> Result<Option<(Output, Option<Value>)>>;
 }
 
 /// Prepares the records on many threads and writes them in order. A sample that can not be used is left out and
 /// reported. A sample that could not be *read* stops the shard: a later attempt might read it, and one shard must
 /// not have two contents.
 pub fn write(job: &Job<'_>, records: &[Record], mut tick: impl FnMut() -> Result<()>) -> Result<Written> {
+    let mut foretelling = job.format == ShardFormat::Mds && matches!(job.treatment, Treatment::Bytes);
+    loop {
+        if let Some(written) = attempt(job, records, foretelling, &mut tick)? {
+            return Ok(written);
+        }
+        foretelling = false;
+    }
+}
+
+/// `None` where samples turned out otherwise than foretold.
+fn attempt(
+    job: &Job<'_>,
+    records: &[Record],
+    foretelling: bool,
+    tick: &mut dyn FnMut() -> Result<()>,
+) -> Result<Option<Written>> {
     let attributes = records.iter().map(|r| sample::check(r).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
     let columns = columns(job, records);
+    let foretell = || records.iter().zip(&attributes).map(|(r, a)| mds::foretell(r, a, &columns)).collect();
+    let foretold: Option<Vec<u64>> = foretelling.then(foretell).flatten();
     let output = Output::create(job.target)?;
     let mut writer: Box<dyn Writer> = match job.format {
         ShardFormat::Webdataset => Box::new(webdataset::Tar::new(output)),
-        ShardFormat::Mds => Box::new(mds::Mds::new(output, job.treatment, columns)?),
+        ShardFormat::Mds => Box::new(mds::Mds::new(output, job, columns, foretold)?),
         ShardFormat::Parquet => Box::new(parquet::Parquet::new(output, columns)?),
     };
     let mut failures = Vec::new();
     let mut samples = 0;
     let threads = pool::threads(job.threads, records.len());
+    let shelf = Shelf::default();
     let work = |i: usize| {
         let prepared = caught(|| {
-            sample::prepare(&records[i], &attributes[i], job.treatment, &job.extra_images, job.limits)
+            sample::prepare(&records[i], &attributes[i], job.treatment, &job.extra_images, job.limits, &shelf)
         });
         // A picture that can not be used leaves its payloads unread.
         records[i].sources().for_each(Source::forget);
         prepared
     };
     let receive = |index: usize, verdict| match verdict {
-        Ok(sample) => {
+        Ok(mut sample) => {
             samples += 1;
-            timed(Stage::Write, || writer.add(sample))
+            timed(Stage::Write, || writer.add(&mut sample))?;
+            if matches!(job.treatment, Treatment::Bytes) {
+                shelf.give(sample.image);
+                sample.payloads.into_iter().for_each(|payload| shelf.give(payload.data));
+            }
+            Ok(())
         }
         Err(Failure { reason, detail }) if reason.retryable() => {
             Err(Error::Storage(format!("sample {}: {detail}", records[index].sample_id)))
@@ -107,14 +139,13 @@ pub fn write(job: &Job<'_>, records: &[Record], mut tick: impl FnMut() -> Result
     };
     let ahead = Ahead::start(records.iter().flat_map(Record::sources), job.limits.max_bytes)?;
     let mut spent =
-        pool::ordered(records.len(), threads, threads * 2, work, receive, &mut tick, || ahead.stop())?;
-    let (bytes, digest, entry) = timed(Stage::Write, || {
-        let (output, entry) = writer.finish()?;
-        let (bytes, digest) = output.publish(job.target, &mut tick)?;
-        Ok::<_, Error>((bytes, digest, entry))
+        pool::ordered(records.len(), threads, threads * 2, work, receive, &mut *tick, || ahead.stop())?;
+    let published = timed(Stage::Write, || {
+        let Some((output, entry)) = writer.finish()? else { return Ok(None) };
+        output.publish(job.target, tick).map(|(bytes, digest)| Some((bytes, digest, entry)))
     })?;
     spent += stage::take();
-    Ok(Written { bytes, digest, samples, failures, entry, spent })
+    Ok(published.map(|(bytes, digest, entry)| Written { bytes, digest, samples, failures, entry, spent }))
 }
 
 /// The payload columns: those asked for and those found, sorted.

@@ -1,24 +1,20 @@
 //! A file or an object that appears under its name complete, or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use pyo3::prelude::*;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::blocks::{BLOCK, Block, Disk};
+use super::compress::Measure;
 use crate::error::{Error, Result};
 use crate::s3::{self, Remote};
 
-/// Small pieces are gathered up to this size.
-const BUFFER: usize = 256 << 10;
-/// What is as large as this goes to the file without being copied.
-const STRAIGHT: usize = 32 << 10;
-/// How much is written before the disk is asked to begin.
-const PUSH: u64 = 32 << 20;
+/// What is hashed at a time: little enough to be in the cache of a core still, and wide vectors for BLAKE3.
+const STEP: usize = 128 << 10;
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Where a shard is to appear.
@@ -48,14 +44,16 @@ pub struct Output {
     /// `None`: the file has no name and goes with its handle.
     temporary: Option<PathBuf>,
     file: File,
-    buffer: Vec<u8>,
+    /// What is not on its way yet, and how much of it is hashed.
+    block: Block,
+    hashed: usize,
     bytes: u64,
     /// `None` for what is only kept aside.
     digest: Option<blake3::Hasher>,
     /// Only where a format's index asks for it.
     xxh128: Option<Box<Xxh3>>,
-    /// Only where the file itself is to last.
-    pusher: Option<Pusher>,
+    /// Once a block was full, where the file itself is to last.
+    disk: Option<Disk>,
 }
 
 impl Output {
@@ -70,9 +68,7 @@ impl Output {
                 let folder = parent.unwrap_or(Path::new(".")).to_path_buf();
                 sweep(&folder, name);
                 let (temporary, file) = create(&folder, name, File::options().write(true))?;
-                let mut output = Self::of(name, path, folder, Some(temporary), file);
-                output.pusher = Some(Pusher::default());
-                Ok(output)
+                Ok(Self::of(name, path, folder, Some(temporary), file))
             }
             Target::Remote(remote) => {
                 remote.location.path()?;
@@ -98,11 +94,12 @@ impl Output {
             folder,
             temporary,
             file,
-            buffer: Vec::with_capacity(BUFFER),
+            block: Block::empty(),
+            hashed: 0,
             bytes: 0,
             digest: Some(blake3::Hasher::new()),
             xxh128: None,
-            pusher: None,
+            disk: None,
         }
     }
 
@@ -110,13 +107,11 @@ impl Output {
         self.xxh128 = Some(Box::default());
     }
 
-    /// In hex, of what was put since it was asked for.
-    pub fn xxh128(&self) -> Option<String> {
-        self.xxh128.as_ref().map(|hasher| format!("{:032x}", hasher.digest128()))
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Of what was put, with the xxh128 if it was asked for before that.
+    pub fn measure(&mut self) -> Measure {
+        self.hash();
+        let xxh128 = self.xxh128.as_ref().map(|hasher| format!("{:032x}", hasher.digest128()));
+        Measure { bytes: self.bytes, xxh128: xxh128.unwrap_or_default() }
     }
 
     pub fn name(&self) -> String {
@@ -132,31 +127,25 @@ impl Output {
         Error::storage("write", &self.shown, cause)
     }
 
-    /// Copies everything that was written to this scratch file into `other`.
-    pub fn pour_into(mut self, other: &mut Output) -> Result<()> {
-        let mut pour = || -> io::Result<()> {
-            self.flush()?;
-            self.file.seek(SeekFrom::Start(0))?;
-            let mut block = vec![0; BUFFER];
-            loop {
-                match self.file.read(&mut block)? {
-                    0 => return Ok(()),
-                    n => other.write_all(&block[..n])?,
-                }
+    /// Gives everything that was written to this scratch file to `put`.
+    pub fn pour(mut self, put: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let begun = self.complete().and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        begun.map_err(|e| self.failed(&e))?;
+        let mut block = vec![0; STEP];
+        loop {
+            match self.file.read(&mut block).map_err(|e| self.failed(&e))? {
+                0 => return Ok(()),
+                n => put(&block[..n])?,
             }
-        };
-        pour().map_err(|e| self.failed(&e))
+        }
     }
 
     /// Makes the shard durable, then visible. Returns its size and BLAKE3 digest.
     pub fn publish(mut self, target: &Target, tick: &mut dyn FnMut() -> Result<()>) -> Result<(u64, String)> {
-        self.flush().map_err(|e| self.failed(&e))?;
-        let pusher = self.pusher.take();
+        self.complete().map_err(|e| self.failed(&e))?;
         match target {
             Target::Path(path) => {
                 let publish = || -> io::Result<()> {
-                    // A failure is told to the first who syncs, and to nobody after.
-                    pusher.map_or(Ok(()), Pusher::end)?;
                     self.file.sync_all()?;
                     if let Some(temporary) = &self.temporary {
                         fs::rename(temporary, path)?;
@@ -171,79 +160,63 @@ impl Output {
         Ok((self.bytes, digest.to_hex().to_string()))
     }
 
-    /// What is gathered and then `data`, to the file.
-    fn send(&mut self, data: &[u8]) -> io::Result<()> {
-        let mut parts = [IoSlice::new(&self.buffer), IoSlice::new(data)];
-        let mut rest = &mut parts[..];
-        IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            match self.file.write_vectored(rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => IoSlice::advance_slices(&mut rest, n),
-                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
-                Err(cause) => return Err(cause),
-            }
+    fn hash(&mut self) {
+        let rest = &self.block.bytes()[self.hashed..];
+        if let Some(hasher) = &mut self.digest {
+            hasher.update(rest);
         }
-        self.buffer.clear();
+        if let Some(hasher) = &mut self.xxh128 {
+            hasher.update(rest);
+        }
+        self.hashed += rest.len();
+    }
+
+    /// A full block on its way.
+    fn send(&mut self) -> io::Result<()> {
+        self.hashed = 0;
+        let full = std::mem::replace(&mut self.block, Block::empty());
+        let disk = match (self.disk.take(), &self.temporary) {
+            (Some(disk), _) => disk,
+            (None, Some(path)) => Disk::begin(&self.file, path)?,
+            (None, None) => return self.file.write_all(full.bytes()),
+        };
+        if !disk.put(full) {
+            return disk.end().and(Err(io::Error::other("writing ended early")));
+        }
+        self.disk = Some(disk);
         Ok(())
+    }
+
+    /// Everything to the file. Nothing may be put after this.
+    fn complete(&mut self) -> io::Result<()> {
+        self.hash();
+        self.disk.take().map_or(Ok(()), Disk::end)?;
+        self.file.write_all(self.block.bytes())
     }
 }
 
 impl Write for Output {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if let Some(hasher) = &mut self.digest {
-            hasher.update(data);
-        }
-        if let Some(hasher) = &mut self.xxh128 {
-            hasher.update(data);
-        }
-        if data.len() >= STRAIGHT {
-            self.send(data)?;
-        } else {
-            if self.buffer.len() + data.len() > BUFFER {
-                self.flush()?;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let filled = self.block.bytes().len();
+            let (piece, after) = rest.split_at(rest.len().min(STEP - filled % STEP));
+            self.block.extend(piece);
+            if (filled + piece.len()).is_multiple_of(STEP) {
+                self.hash();
             }
-            self.buffer.extend_from_slice(data);
+            if filled + piece.len() == BLOCK {
+                self.send()?;
+            }
+            rest = after;
         }
-        let before = self.bytes;
         self.bytes += data.len() as u64;
-        if let Some(pusher) = &mut self.pusher
-            && before / PUSH != self.bytes / PUSH
-        {
-            pusher.push(&self.file)?;
-        }
         Ok(data.len())
     }
 
+    /// What is here goes on its way in full blocks.
     fn flush(&mut self) -> io::Result<()> {
-        self.send(&[])
-    }
-}
-
-/// Lets the disk write what is there while more is made, so that little is left to the last sync.
-#[derive(Default)]
-struct Pusher(Option<(SyncSender<()>, JoinHandle<io::Result<()>>)>);
-
-impl Pusher {
-    /// Begins, unless it is under way.
-    fn push(&mut self, file: &File) -> io::Result<()> {
-        if self.0.is_none() {
-            let (file, (ask, asked)) = (file.try_clone()?, sync_channel(1));
-            let sync = move || asked.iter().try_for_each(|()| file.sync_data());
-            self.0 = Some((ask, std::thread::Builder::new().spawn(sync)?));
-        }
-        if let Some((ask, _)) = &self.0 {
-            // Full: it will be done soon. Closed: `end` tells why.
-            let _ = ask.try_send(());
-        }
         Ok(())
-    }
-
-    /// Waits for what is under way, and tells how it went.
-    fn end(self) -> io::Result<()> {
-        let Some((ask, thread)) = self.0 else { return Ok(()) };
-        drop(ask);
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("syncing panicked")))
     }
 }
 

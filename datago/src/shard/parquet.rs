@@ -72,7 +72,7 @@ impl Parquet {
 }
 
 impl Writer for Parquet {
-    fn add(&mut self, mut sample: Sample) -> Result<()> {
+    fn add(&mut self, sample: &mut Sample) -> Result<()> {
         let mut payloads = vec![None; self.payloads.len()];
         self.held += sample.image.len() + sample.payloads.iter().map(|p| p.data.len()).sum::<usize>();
         for payload in &mut sample.payloads {
@@ -88,7 +88,7 @@ impl Writer for Parquet {
         }
         self.rows.push(Row {
             id: sample.id.as_str().into(),
-            image: sample.image.into(),
+            image: std::mem::take(&mut sample.image).into(),
             format: sample.format.into(),
             width: sample.width.cast_signed(),
             height: sample.height.cast_signed(),
@@ -101,13 +101,13 @@ impl Writer for Parquet {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<(Output, Option<Value>)> {
+    fn finish(mut self: Box<Self>) -> Result<Option<(Output, Option<Value>)>> {
         self.flush()?;
         for (name, extension) in self.payloads.iter().zip(&self.extensions) {
             let note = KeyValue::new(format!("payload.{name}"), extension.clone());
             self.writer.append_key_value_metadata(note);
         }
-        Ok((self.writer.into_inner().map_err(failed)?, None))
+        Ok(Some((self.writer.into_inner().map_err(failed)?, None)))
     }
 }
 

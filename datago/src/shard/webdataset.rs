@@ -35,13 +35,13 @@ impl Tar {
 }
 
 impl Writer for Tar {
-    fn add(&mut self, sample: Sample) -> Result<()> {
+    fn add(&mut self, sample: &mut Sample) -> Result<()> {
         let id = &sample.id;
         let caption = match sample.attributes.get("caption") {
             Some(Value::String(caption)) => Some(caption.clone()),
             _ => None,
         };
-        let mut attributes = sample.attributes;
+        let mut attributes = std::mem::take(&mut sample.attributes);
         attributes.insert("width".into(), sample.width.into());
         attributes.insert("height".into(), sample.height.into());
         self.member(&format!("{id}.{}", sample.extension), &sample.image)?;
@@ -55,9 +55,9 @@ impl Writer for Tar {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<(Output, Option<Value>)> {
+    fn finish(mut self: Box<Self>) -> Result<Option<(Output, Option<Value>)>> {
         self.output.put(&[0; 2 * BLOCK])?;
-        Ok((self.output, None))
+        Ok(Some((self.output, None)))
     }
 }
 

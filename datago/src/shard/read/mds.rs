@@ -116,7 +116,7 @@ impl Rows for Mds {
             return Err(self.place.damaged("a sample is shorter than the sizes of its columns"));
         }
         // Without payloads a sample is little more than its picture; a large one is looked at before it is read.
-        let whole = !self.payloads && length <= wanted.max_bytes;
+        let whole = (!self.payloads || self.place.is_far()) && length <= wanted.max_bytes;
         let data = self.place.read(start, if whole { length } else { self.head as u64 })?;
         let layout = self.layout(&data[..self.head], length)?;
         let value = |column: usize| -> Result<Vec<u8>> {

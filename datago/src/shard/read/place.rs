@@ -3,12 +3,21 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::s3::Parts;
+use crate::shard::{Compression, expanded};
 
-/// An open file of a known length, and what people call it.
+enum Held {
+    File(File),
+    /// An object of S3, of which each read is a request.
+    Parts(Arc<Parts>),
+}
+
+/// An open file or object of a known length, and what people call it.
 pub struct Place {
-    file: File,
+    held: Held,
     length: u64,
     shown: String,
 }
@@ -29,7 +38,25 @@ impl Place {
     pub fn of(file: File, shown: String) -> Result<Self> {
         let length =
             file.metadata().map_err(|e| Error::Storage(format!("could not look up {shown}: {e}")))?;
-        Ok(Place { file, length: length.len(), shown })
+        Ok(Place { held: Held::File(file), length: length.len(), shown })
+    }
+
+    /// A shard on S3, of which only what is asked for is read.
+    pub fn in_parts(parts: Arc<Parts>) -> Result<Self> {
+        Ok(Place { length: parts.begin()?, shown: parts.url(), held: Held::Parts(parts) })
+    }
+
+    /// Whether one large read is better than few small ones.
+    pub fn is_far(&self) -> bool {
+        matches!(self.held, Held::Parts(_))
+    }
+
+    /// What it holds compressed, in a file of this machine without a name.
+    pub fn expanded(self, compression: Compression) -> Result<Self> {
+        match self.held {
+            Held::File(file) => Self::of(expanded(&file, compression, &self.shown)?, self.shown),
+            Held::Parts(_) => Err(Error::Input(format!("{} is compressed: it has no parts", self.shown))),
+        }
     }
 
     pub fn length(&self) -> u64 {
@@ -41,6 +68,9 @@ impl Place {
         if at.checked_add(length).is_none_or(|end| end > self.length) {
             return Err(self.damaged("it ends before what it says it holds"));
         }
+        if let Held::Parts(parts) = &self.held {
+            return parts.read(at..at + length);
+        }
         let mut data = vec![0; length as usize];
         self.read_into(at, &mut data)?;
         Ok(data)
@@ -48,7 +78,14 @@ impl Place {
 
     /// Fills `data` with the bytes from `at` on.
     pub fn read_into(&self, at: u64, data: &mut [u8]) -> Result<()> {
-        read_exact_at(&self.file, data, at).map_err(|cause| {
+        let file = match &self.held {
+            Held::File(file) => file,
+            Held::Parts(parts) => {
+                data.copy_from_slice(&parts.read(at..at + data.len() as u64)?);
+                return Ok(());
+            }
+        };
+        read_exact_at(file, data, at).map_err(|cause| {
             if cause.kind() == io::ErrorKind::UnexpectedEof {
                 return self.damaged("it ends before what it says it holds");
             }
@@ -58,7 +95,14 @@ impl Place {
 
     /// At most `data`'s length of bytes from `at` on; how many there were.
     pub fn read_some(&self, at: u64, data: &mut [u8]) -> io::Result<usize> {
-        read_at(&self.file, data, at)
+        match &self.held {
+            Held::File(file) => read_at(file, data, at),
+            Held::Parts(_) => {
+                let size = data.len().min(self.length.saturating_sub(at) as usize);
+                self.read_into(at, &mut data[..size]).map_err(io::Error::other)?;
+                Ok(size)
+            }
+        }
     }
 
     /// BLAKE3 of everything, in hex.
