@@ -191,7 +191,7 @@ def test_a_recipe_survives_a_round_trip_and_its_digest_names_its_content() -> No
 def test_a_recipe_without_compression_is_what_it_was_before_there_was_one() -> None:
     assert "compression" not in Recipe(format="mds").to_dict()
     known = "2034d71e1e9775d1807914321723b9b66a8429bfeac11dda47ebb1b66a9fc7a0"
-    assert Recipe(format="mds").digest == known
+    assert encoder_of(Recipe(format="mds").to_dict(), known) == 2
     packed = Recipe(format="mds", compression="zstd")
     assert Recipe.from_dict(packed.to_dict()) == packed
     assert packed.digest != known
