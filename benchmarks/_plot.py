@@ -40,7 +40,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             _OURS if r.system.startswith("refinery") else _LIMIT if r.system.startswith("limit") else _PEER
             for r in found
         ]
-        bars = axis.barh([_label(row) for row in found], values, color=colours)
+        bars = axis.barh(range(len(found)), values, color=colours)
+        axis.set_yticks(range(len(found)), [_label(row, found) for row in found])
         axis.bar_label(bars, [f" {value:,.0f}" for value in values], color=_INK)
         axis.set_title(f"{work} ({found[0].unit})" if found else work, loc="right", color=_INK)
         axis.invert_yaxis()
@@ -51,8 +52,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _label(row: Row) -> str:
-    """The system, its filter where it has one, and a mark where it aliases."""
-    filter_ = row.note.partition(" · ")[0] if " · " in row.note else ""
+def _label(row: Row, panel: Sequence[Row]) -> str:
+    """The system, its filter or else what tells it from another row of its name, and a mark where it aliases."""
+    how = row.note.partition(" · ")[0] if " · " in row.note else ""
+    if not how and [other.system for other in panel].count(row.system) > 1:
+        how = row.note.rpartition(", ")[2]
     mark = " (aliases)" if row.note.endswith("aliases") else ""
-    return f"{row.system}{f', {filter_}' if filter_ else ''}{mark}"
+    return f"{row.system}{f', {how}' if how else ''}{mark}"
