@@ -7,6 +7,7 @@ mod encode;
 mod error;
 mod exif;
 mod fit;
+mod idct;
 mod inspect;
 mod latest;
 mod lent;

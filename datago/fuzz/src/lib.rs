@@ -13,6 +13,8 @@ mod encode;
 mod exif;
 #[path = "../../src/fit.rs"]
 mod fit;
+#[path = "../../src/idct.rs"]
+mod idct;
 #[path = "../../src/latest.rs"]
 mod latest;
 #[path = "../../src/mask.rs"]

@@ -7,6 +7,7 @@ pub mod cost;
 mod gif;
 pub mod jpeg;
 mod jpeg_cost;
+mod jpeg_segments;
 mod meter;
 pub mod png;
 mod tiff;
@@ -17,8 +18,6 @@ mod webp_codes;
 #[cfg(fuzzing)]
 pub mod webp_codes;
 
-#[cfg(target_arch = "x86_64")]
-pub use self::baseline::{Planes, Rows, Scan, Two, pair};
 pub use self::cost::Cost;
 use crate::picture::Picture;
 use crate::reason::{Failure, Reason, Verdict};

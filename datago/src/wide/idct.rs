@@ -1,24 +1,17 @@
-//! The transforms of [`crate::decode`]'s own JPEGs in 256-bit registers, one block in each half.
+//! The transforms of [`crate::idct`] in 256-bit registers, one block in each half.
 
 use std::arch::x86_64::*;
 
-use crate::decode::{Planes, Rows, Scan, Two, pair};
-
-/// [`Scan::row`] with this module's transforms.
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-pub fn row(scan: &mut Scan<'_>, planes: &mut Planes<'_>) -> Option<()> {
-    scan.row_by(planes, |side, coefficients, factors| pair_of(side, coefficients, factors))
-}
+use crate::idct::{self, Rows, Two};
 
 /// Pixels of two blocks.
-#[inline]
 #[target_feature(enable = "avx2")]
-pub fn pair_of(side: usize, coefficients: &Two<i16>, factors: &Two<i16>) -> Rows {
+pub fn pair(side: usize, coefficients: &Two<i16>, factors: &Two<i16>) -> Rows {
     match side {
         8 => eight(coefficients, factors),
         4 => four(coefficients, factors),
         2 => two(coefficients, factors),
-        _ => pair(side, coefficients, factors),
+        _ => idct::pair(side, coefficients, factors),
     }
 }
 

@@ -7,35 +7,22 @@
 mod idct;
 mod rgb;
 
-use crate::decode::{Planes, Scan};
-#[cfg(test)]
-use crate::decode::{Rows, Two};
+use crate::idct::{Rows, Two};
 
-/// A machine with AVX2, BMI1, BMI2 and LZCNT.
+/// A machine with AVX2.
 #[derive(Clone, Copy)]
 pub struct Wide(());
 
 impl Wide {
     /// This machine, if it is one.
     pub fn here() -> Option<Wide> {
-        let all = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt");
-        all.then_some(Wide(()))
+        is_x86_feature_detected!("avx2").then_some(Wide(()))
     }
 
-    /// [`Scan::row_by`] with transforms for this machine.
-    pub fn row(self, scan: &mut Scan<'_>, planes: &mut Planes<'_>) -> Option<()> {
-        // SAFETY: there is no `Wide` on a machine without the features that the function is compiled for.
-        unsafe { idct::row(scan, planes) }
-    }
-
-    /// [`crate::decode::pair`], where pixels beyond the side are anything.
-    #[cfg(test)]
+    /// [`crate::idct::pair`], where pixels beyond the side are anything.
     pub fn pair(self, side: usize, coefficients: &Two<i16>, factors: &Two<i16>) -> Rows {
-        // SAFETY: as above.
-        unsafe { idct::pair_of(side, coefficients, factors) }
+        // SAFETY: there is no `Wide` on a machine without the feature that the function is compiled for.
+        unsafe { idct::pair(side, coefficients, factors) }
     }
 
     /// [`crate::ycc::rgb`] of as many whole blocks as there are; the number of pixels done.

@@ -5,7 +5,6 @@
 
 mod colour;
 mod huffman;
-mod idct;
 mod scan;
 mod tables;
 #[cfg(test)]
@@ -15,9 +14,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use self::huffman::{Codes, Coefficients};
-pub use self::idct::{Rows, Two, pair};
-use self::scan::{PLACES, Plane};
-pub use self::scan::{Planes, Scan};
+use self::scan::{PLACES, Plane, Scan};
+use crate::idct::Two;
 use crate::ycc::Extent;
 
 /// Components of a picture in colour.

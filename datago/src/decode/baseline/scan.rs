@@ -1,8 +1,10 @@
 //! From the bits of a scan to planes of pixels, a row of units at a time.
 
+use multiversion::multiversion;
+
 use super::huffman::{Bits, LOOKS, value};
-use super::idct::{Rows, Two};
-use super::{Baseline, MOST};
+use super::{Baseline, Component, MOST};
+use crate::idct::{Rows, Two, pair};
 
 /// Where a coefficient stands in a row of two blocks side by side, by its position in the zigzag. Positions beyond the block's
 /// lie beyond the blocks.
@@ -42,9 +44,6 @@ pub struct Plane<'a> {
     /// Pixels of a block, across and down: 8, 4, 2 or 1.
     pub side: usize,
 }
-
-/// One for each component.
-pub type Planes<'a> = [Plane<'a>];
 
 /// How far a scan is decoded.
 pub struct Scan<'a> {
@@ -93,18 +92,18 @@ impl<'a> Scan<'a> {
     }
 
     /// The next row of units; `None` where the data is not what it should be.
-    pub fn row(&mut self, planes: &mut Planes<'_>) -> Option<()> {
+    pub fn row(&mut self, planes: &mut [Plane<'_>]) -> Option<()> {
         #[cfg(target_arch = "x86_64")]
         if let Some(wide) = crate::wide::Wide::here() {
-            return wide.row(self, planes);
+            return row(self, planes, |side, coefficients, factors| wide.pair(side, coefficients, factors));
         }
-        self.row_by(planes, super::idct::pair)
+        row(self, planes, pair)
     }
 
     #[inline(always)]
-    pub fn row_by(
+    fn row_by(
         &mut self,
-        planes: &mut Planes<'_>,
+        planes: &mut [Plane<'_>],
         transform: impl Fn(usize, &Two<i16>, &Two<i16>) -> Rows,
     ) -> Option<()> {
         for unit in 0..self.of.units.0 {
@@ -158,6 +157,16 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Bits are shifted by numbers of their own in one step where the machine can.
+#[multiversion(targets("x86_64+bmi1+bmi2+lzcnt"))]
+fn row(
+    scan: &mut Scan<'_>,
+    planes: &mut [Plane<'_>],
+    transform: impl Fn(usize, &Two<i16>, &Two<i16>) -> Rows,
+) -> Option<()> {
+    scan.row_by(planes, transform)
+}
+
 #[inline(always)]
 fn two(blocks: &Blocks) -> Option<&Two<i16>> {
     blocks.as_chunks::<16>().0.first_chunk::<8>()
@@ -191,7 +200,7 @@ fn put<const N: usize>(room: &mut [u8], stride: usize, rows: &[u64; 8]) {
 #[inline(always)]
 fn block<'a>(
     bits: Bits<'a>,
-    component: &super::Component,
+    component: &Component,
     last: &mut i32,
     half: usize,
     blocks: &mut Blocks,

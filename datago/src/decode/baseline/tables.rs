@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::huffman::{Codes, Coefficients};
 use super::{Baseline, Component, factors};
 use crate::decode::be16;
-use crate::decode::jpeg::Segments;
+use crate::decode::jpeg_segments::Segments;
 use crate::latest::Latest;
 
 // By counts and symbols: most files have the same.

@@ -5,7 +5,7 @@ use turbojpeg::{
 };
 
 use super::Baseline;
-use super::idct::{Two, pair};
+use crate::idct::{Two, pair};
 use crate::ycc::Extent;
 
 const KINDS: [Subsamp; 6] =
