@@ -29,8 +29,8 @@ pub fn stats(luma: &[u8]) -> Stats {
     let counts: [f64; 256] =
         std::array::from_fn(|value| tables.iter().map(|table| f64::from(table[value])).sum());
     let count = luma.len() as f64;
-    let mean = counts.iter().zip(0u8..).map(|(n, v)| f64::from(v) * n).sum::<f64>() / count;
-    let squares = counts.iter().zip(0u8..).map(|(n, v)| (f64::from(v) - mean).powi(2) * n);
+    let mean = counts.iter().zip(0..=u8::MAX).map(|(n, v)| f64::from(v) * n).sum::<f64>() / count;
+    let squares = counts.iter().zip(0..=u8::MAX).map(|(n, v)| (f64::from(v) - mean).powi(2) * n);
     let contrast = (squares.sum::<f64>() / count).sqrt() / 255.0;
     let shares = counts.iter().filter(|n| **n > 0.0).map(|n| n / count);
     let entropy: f64 = shares.map(|share| -share * share.log2()).sum();
