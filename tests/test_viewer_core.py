@@ -55,6 +55,9 @@ texts = st.text(max_size=30)
         texts,
         texts,
         texts,
+        texts,
+        texts,
+        texts,
     )
 )
 def test_a_link_says_the_whole_screen(screen: Screen) -> None:
@@ -72,6 +75,12 @@ def test_another_search_starts_on_its_first_page_and_a_new_order_ends_the_old_on
     assert screen.change(seed=0) == Screen(seed=0)
     assert Screen(seed=3).change(words="panda") == Screen(words="panda")
     assert Screen(seed=3).change(words="") == Screen(seed=3)
+
+
+def test_another_page_closes_the_sample_and_a_sample_stays_on_its_page() -> None:
+    screen = Screen(page="snapshots", ref="gold@2").change(sample="ab")
+    assert (screen.page, screen.ref, screen.sample) == ("snapshots", "gold@2", "ab")
+    assert screen.change(page="") == Screen(ref="gold@2")
 
 
 @pytest.mark.parametrize("screen", [Screen(), Screen(seed=7), Screen(verdict="held")])

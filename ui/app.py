@@ -9,10 +9,11 @@ from pathlib import Path
 import streamlit as st
 
 from refinery.errors import RefineryError
-from ui import browse, sample, show
+from ui import browse, sample, show, snapshots
 from ui.core import Viewer, default_name
 
 PROJECT_VARIABLE = "REFINERY_PROJECT"
+_PAGES = {"": "Browse", "snapshots": "Snapshots"}
 _STYLE = """<style>
 .stMainBlockContainer {padding: 2.5rem 3rem 3rem}
 [data-testid="stSidebarHeader"] {height: 1rem; padding-bottom: 0}
@@ -46,7 +47,9 @@ def main() -> None:
     if status.stale:
         with remarks:
             _stale(status.staged)
-    if stage == "no_index":
+    if show.screen().page == "snapshots" and not show.screen().sample:
+        snapshots.page()
+    elif stage == "no_index":
         st.subheader("There is no index yet")
         st.caption(f"{status.seen:,} samples have been ingested; `refinery run` makes them searchable.")
     elif show.screen().sample:
@@ -75,6 +78,15 @@ def _open(folder: Path, read_only: bool) -> None:
 def _sidebar() -> None:
     with st.sidebar:
         show.text(show.viewer().project.path.name)
+        page = show.screen().page
+        st.radio(
+            "Page",
+            list(_PAGES),
+            format_func=lambda page: _PAGES[page],
+            horizontal=True,
+            label_visibility="collapsed",
+            **show.bound("page", page if page in _PAGES else ""),
+        )
         st.session_state.setdefault("name", default_name())
         if show.viewer().read_only:
             st.badge("read only", color="gray")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import streamlit as st
 
 from refinery.cli.output import safe
@@ -41,29 +43,38 @@ def page() -> None:
             st.button("Next page", type="primary", on_click=show.change, kwargs={"cursor": found.cursor})
 
 
-def grid(hits: tuple[Hit, ...], columns: int = _COLUMNS) -> None:
+def grid(hits: tuple[Hit, ...]) -> None:
     """Thumbnails with verdict badges; a button opens each sample."""
-    tiles = show.viewer().tiles([hit.sample_id for hit in hits])
-    for start in range(0, len(hits), columns):
-        for cell, hit in zip(st.columns(columns, gap="small"), hits[start : start + columns], strict=False):
+    found = {hit.sample_id: hit for hit in hits}
+    tiles(list(found), lambda sample_id: _said(found[sample_id]))
+
+
+def tiles(sample_ids: Sequence[str], say: Callable[[str], object]) -> None:
+    """A thumbnail of each sample, what `say` puts below it, and a button that opens it."""
+    pictures = show.viewer().tiles(sample_ids)
+    for start in range(0, len(sample_ids), _COLUMNS):
+        line = sample_ids[start : start + _COLUMNS]
+        for cell, sample_id in zip(st.columns(_COLUMNS, gap="small"), line, strict=False):
             with cell, st.container(gap="xsmall"):
-                st.image(
-                    tiles[hit.sample_id], width="stretch", alt=f"thumbnail of sample {hit.sample_id[:12]}"
-                )
-                with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-                    show.verdict(hit.document["verdict"])
-                    if hit.score is not None:
-                        st.caption(f"{hit.score:.3f}")
-                reasons = hit.document["reasons"]
-                more = f" +{len(reasons) - 1}" if len(reasons) > 1 else ""
-                show.text(reasons[0] + more if reasons else _size(hit))
+                st.image(pictures[sample_id], width="stretch", alt=f"thumbnail of sample {sample_id[:12]}")
+                say(sample_id)
                 st.button(
-                    hit.sample_id[:8],
-                    key=f"open-{hit.sample_id}",
+                    sample_id[:8],
+                    key=f"open-{sample_id}",
                     on_click=show.change,
-                    kwargs={"sample": hit.sample_id},
+                    kwargs={"sample": sample_id},
                     width="stretch",
                 )
+
+
+def _said(hit: Hit) -> None:
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        show.verdict(hit.document["verdict"])
+        if hit.score is not None:
+            st.caption(f"{hit.score:.3f}")
+    reasons = hit.document["reasons"]
+    more = f" +{len(reasons) - 1}" if len(reasons) > 1 else ""
+    show.text(reasons[0] + more if reasons else _size(hit))
 
 
 def _size(hit: Hit) -> str:

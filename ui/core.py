@@ -12,6 +12,7 @@ from typing import Any, Literal
 from refinery.accounting import Status
 from refinery.blobs import blob_path, read_blob
 from refinery.config import FILE_NAME
+from refinery.diffs import SnapshotDiff
 from refinery.errors import ConfigError, InputError, RefineryError
 from refinery.explain import Explanation
 from refinery.fields import Fields
@@ -20,6 +21,7 @@ from refinery.ledger import Actor, ActorKind, Event
 from refinery.project import Refinery
 from refinery.replay import ReplayReport
 from refinery.search import Hit, SearchRequest, search, vector_of
+from refinery.snapshots import Snapshot
 from refinery.views import View
 
 PAGE = 24
@@ -40,6 +42,7 @@ class Screen:
     `where` is filter text; `verdict`, `reason` and `source` narrow further; one of `words`, `like` (a sample id) and
     `seed` orders; `cursor` is the page; `sample` (an id, or its first 8 hex digits or more) is the sample that is open;
     `view` (`name` or `name@version`) is a saved view that all of this narrows, and whose order holds when none is chosen.
+    `page` is empty for the grid, or `snapshots`: then `ref` is the one that is shown, `against` the one that it is compared with.
     """
 
     where: str = ""
@@ -52,6 +55,9 @@ class Screen:
     cursor: str = ""
     sample: str = ""
     view: str = ""
+    page: str = ""
+    ref: str = ""
+    against: str = ""
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Screen:
@@ -67,9 +73,12 @@ class Screen:
         return {name: str(value) for name, value in asdict(self).items() if value not in ("", None)}
 
     def change(self, **changes: Any) -> Screen:
-        """The screen after somebody changed something: another search starts on its first page, a new order ends the old."""
+        """The screen after somebody changed something: another search starts on its first page, a new order ends the old, and
+        another page closes the sample."""
         if set(changes) - {"cursor", "sample"}:
             changes = {"cursor": "", **changes}
+        if "page" in changes:
+            changes = {"sample": "", **changes}
         for order in _ORDERS:
             if changes.get(order) not in (None, ""):
                 changes |= {o: (None if o == "seed" else "") for o in _ORDERS if o != order}
@@ -114,6 +123,7 @@ class Viewer:
         self.project, self.read_only = project, read_only
         self.fields = project.fields
         self._config = _config(project.path)
+        self._diff: SnapshotDiff | None = None
 
     @classmethod
     def open(cls, folder: Path, *, read_only: bool = False) -> Viewer:
@@ -191,6 +201,17 @@ class Viewer:
         """A sample's document as truth says it now: attributes, flags, tags, size."""
         found: dict[str, Any] = self.project.projector.documents([sample_id]).to_pylist()[0]
         return found
+
+    def snapshots(self) -> list[Snapshot]:
+        """All snapshots, the newest first."""
+        return sorted(self.project.snapshots.all(), key=lambda s: (s.created_at, s.version), reverse=True)
+
+    def diff(self, old: str, new: str) -> SnapshotDiff:
+        """What differs between two snapshots, and why. Neither changes, so the last answer is kept. InputError when there
+        is no such snapshot."""
+        if self._diff is None or (self._diff.old, self._diff.new) != (old, new):
+            self._diff = self.project.diff(old, new)
+        return self._diff
 
     # Pictures: always decoded and encoded anew by us, never the bytes that came from outside
 

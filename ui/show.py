@@ -12,7 +12,7 @@ from refinery.errors import RefineryError
 from ui.core import Screen, Viewer
 
 _SAID = "said"
-_BOUND = ("where", "verdict", "reason", "source", "words", "seed")
+_BOUND = ("where", "verdict", "reason", "source", "words", "seed", "page", "ref", "against")
 _VERDICTS: Mapping[str, tuple[str, Literal["green", "orange", "blue"]]] = {
     "gold": ("● gold", "green"),
     "held": ("■ held", "orange"),

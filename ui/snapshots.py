@@ -1,0 +1,136 @@
+"""Snapshots: what was frozen, from what, whether it is whole, and what differs from another one and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from refinery.cli.output import many, safe
+from refinery.errors import InputError
+from refinery.snapshots import Snapshot
+from ui import show
+from ui.browse import tiles
+from ui.core import PAGE, Screen
+
+if TYPE_CHECKING:
+    from refinery.diffs import SnapshotDiff
+
+_HOW = {"added": "▲ added", "removed": "▼ removed", "changed": "◆ changed"}
+
+
+def page() -> None:
+    """The page of the snapshot that the URL names, or of the newest one."""
+    screen = show.screen()
+    st.header("Snapshots")
+    known = show.viewer().snapshots()
+    if not known:
+        st.caption("There is no snapshot yet: `refinery snapshot create NAME` freezes gold.")
+        return
+    show.table(
+        [
+            {
+                "snapshot": s.ref,
+                "samples": f"{s.count:,}",
+                "made": s.created_at[:19].replace("T", " "),
+                "root": s.root[:16],
+                "filter": s.filter or "all of gold",
+            }
+            for s in known
+        ],
+        "",
+    )
+    refs = [s.ref for s in known]
+    chosen = next((s for s in known if s.ref == (screen.ref or refs[0])), None)
+    if chosen is None:
+        show.notice("There is no such snapshot", screen.ref)
+        st.button("Show the newest", on_click=show.change, kwargs={"ref": "", "against": ""})
+        return
+    left, right = st.columns(2)
+    with left:
+        st.selectbox("Snapshot", refs, format_func=safe, **show.bound("ref", chosen.ref))
+    against = screen.against or chosen.parent
+    with right:
+        st.selectbox(
+            "Compare with",
+            [ref for ref in refs if ref != chosen.ref],
+            format_func=safe,
+            placeholder="another snapshot",
+            **show.bound("against", against if against in refs and against != chosen.ref else None),
+        )
+    _about(chosen)
+    if against:
+        _difference(screen, against, chosen.ref)
+
+
+def _about(snapshot: Snapshot) -> None:
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        rows = {
+            "samples": f"{snapshot.count:,}",
+            "root": snapshot.root,
+            "parent": snapshot.parent or "none",
+            "filter": snapshot.filter or "all of gold",
+            "view": snapshot.view or "none",
+            "policy": snapshot.policy,
+            "ledger offset": f"{snapshot.ledger_offset:,}",
+        }
+        if snapshot.splits is not None:
+            counts = snapshot.splits["counts"]
+            rows["splits"] = ", ".join(f"{counts[name]:,} {name}" for name, _ in snapshot.splits["shares"])
+        rows |= {f"step {name}": step["key"] for name, step in snapshot.steps.items()}
+        show.table([{"what": k, "is": v} for k, v in rows.items()], "")
+    with right:
+        if st.button("Verify", help="Reads every blob, shard and object again that the snapshot rests on."):
+            _verified(snapshot)
+        if st.button("Card", help="Its contact sheet and distributions, and the whole card as a file."):
+            card = show.viewer().project.card(snapshot.ref)
+            for name, picture in card.pictures().items():
+                st.image(picture, alt=f"{name} of the snapshot", width="stretch")
+            st.download_button("Download README.md", card.markdown(), "README.md", "text/markdown")
+
+
+def _verified(snapshot: Snapshot) -> None:
+    with st.spinner("Reading it all again…"):
+        findings = list(show.viewer().project.verify(snapshot.ref))
+    if findings:
+        show.notice("It is damaged", many(len(findings), "finding"))
+        for finding in findings:
+            show.text(finding)
+    else:
+        show.notice("It is whole", f"its root {snapshot.root[:16]}, every blob and every shard", good=True)
+
+
+def _difference(screen: Screen, old: str, new: str) -> None:
+    st.subheader("What differs, and why")
+    try:
+        found = show.viewer().diff(old, new)
+    except InputError as error:
+        show.notice("They cannot be compared", error)
+        return
+    counts = ", ".join(f"{len(found.ids(how)):,} {how}" for how in _HOW)
+    show.text(f"{found.old} → {found.new}: {counts}")
+    if found.split_moves:
+        show.text(f"{many(len(found.split_moves), 'sample')} of both are in another split.")
+    if not found.moves:
+        st.caption("They hold the same samples.")
+        return
+    show.table([{"cause": cause, "samples": f"{count:,}"} for cause, count in found.causes.items()], "")
+    _moves(screen, found)
+
+
+def _moves(screen: Screen, found: SnapshotDiff) -> None:
+    start = int(screen.cursor) if screen.cursor.isascii() and screen.cursor.isdigit() else 0
+    moves = found.moves[start : start + PAGE]
+    said = {m.sample_id: (_HOW[m.how], f"{m.cause}: {m.sentence}") for m in moves}
+
+    def say(sample_id: str) -> None:
+        for words in said[sample_id]:
+            show.text(words)
+
+    tiles(list(said), say)
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if start:
+            st.button("First page", on_click=show.change, kwargs={"cursor": ""})
+        if start + PAGE < len(found.moves):
+            st.button("Next page", type="primary", on_click=show.change, kwargs={"cursor": str(start + PAGE)})
