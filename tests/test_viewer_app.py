@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from refinery.cli import main
+from refinery.filter import parse
 from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.project import Refinery
 from ui.core import Screen, Viewer
@@ -127,6 +128,20 @@ def test_states_with_nothing_to_show_say_what_to_do(
     app = run(monkeypatch, refined_folder, where="width > 100000")
     assert any(c.value.startswith("No sample is like that") for c in app.caption)
     assert "names no sample" in words(run(monkeypatch, refined_folder, sample="deadbeef"))
+
+
+def test_the_catalogue_tells_of_each_field_how_many_samples_have_it(
+    monkeypatch: pytest.MonkeyPatch, refined_folder: Path
+) -> None:
+    app = run(monkeypatch, refined_folder)
+    app = shown(app.radio(key="screen-page").set_value("fields").run())
+    assert link(app) == {"page": "fields"}
+    table = app.dataframe[0].value.set_index("field")
+    project = Refinery.open(refined_folder)
+    assert list(table.index) == [field.name for field in project.fields.values()]
+    assert table.loc["sample_id", "filled"] == "100%"
+    assert table.loc["width", "samples"] == f"{project.index.count(parse('width > 0', project.fields)):,}"
+    assert table.loc["verdict", "examples"].split(", ")[0] in ("gold", "held")
 
 
 def test_a_read_only_viewer_offers_no_acts(monkeypatch: pytest.MonkeyPatch, refined_folder: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import streamlit as st
 
 from refinery.errors import RefineryError
-from ui import browse, sample, show, snapshots
+from ui import browse, fields, sample, show, snapshots
 from ui.core import Viewer, default_name
 
 PROJECT_VARIABLE = "REFINERY_PROJECT"
-_PAGES = {"": "Browse", "snapshots": "Snapshots"}
+_WITHOUT_INDEX = {"snapshots": snapshots.page, "fields": fields.page}
+_PAGES = {"": "Browse", "snapshots": "Snapshots", "fields": "Fields"}
 _STYLE = """<style>
 .stMainBlockContainer {padding: 2.5rem 3rem 3rem}
 [data-testid="stSidebarHeader"] {height: 1rem; padding-bottom: 0}
@@ -47,8 +48,9 @@ def main() -> None:
     if status.stale:
         with remarks:
             _stale(status.staged)
-    if show.screen().page == "snapshots" and not show.screen().sample:
-        snapshots.page()
+    page = None if show.screen().sample else _WITHOUT_INDEX.get(show.screen().page)
+    if page is not None:
+        page()
     elif stage == "no_index":
         st.subheader("There is no index yet")
         st.caption(f"{status.seen:,} samples have been ingested; `refinery run` makes them searchable.")

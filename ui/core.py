@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from refinery.accounting import Status
 from refinery.blobs import blob_path, read_blob
+from refinery.catalogue import Catalogue, catalogue
 from refinery.config import FILE_NAME
 from refinery.diffs import SnapshotDiff
 from refinery.errors import ConfigError, InputError, RefineryError
@@ -42,7 +43,7 @@ class Screen:
     `where` is filter text; `verdict`, `reason` and `source` narrow further; one of `words`, `like` (a sample id) and
     `seed` orders; `cursor` is the page; `sample` (an id, or its first 8 hex digits or more) is the sample that is open;
     `view` (`name` or `name@version`) is a saved view that all of this narrows, and whose order holds when none is chosen.
-    `page` is empty for the grid, or `snapshots`: then `ref` is the one that is shown, `against` the one that it is compared with.
+    `page` is empty for the grid, `fields`, or `snapshots`: then `ref` is the one that is shown, `against` the one that it is compared with.
     """
 
     where: str = ""
@@ -201,6 +202,10 @@ class Viewer:
         """A sample's document as truth says it now: attributes, flags, tags, size."""
         found: dict[str, Any] = self.project.projector.documents([sample_id]).to_pylist()[0]
         return found
+
+    def catalogue(self) -> Catalogue:
+        """The fields, and how many samples have each."""
+        return catalogue(self.project)
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, the newest first."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from refinery.cli.output import Line, line, safe, table
 from refinery.cli.session import ActorName, As, Json, Session, start
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 app = typer.Typer()
 fields = typer.Typer(invoke_without_command=True, help="The fields that filters speak of; add attributes.")
 app.add_typer(fields, name="fields")
-_EXAMPLES = 3
 
 
 @fields.callback()
@@ -53,41 +49,23 @@ def add(
 
 
 def _catalogue(session: Session) -> dict[str, Any]:
-    project = session.project
-    known = project.fields
-    documents = project.projector.documents() if project.batches.landed() else known.schema().empty_table()
+    from refinery.catalogue import catalogue as measured
+
+    found = measured(session.project)
     return {
-        "samples": documents.num_rows,
+        "samples": found.samples,
         "fields": [
             {
-                "name": field.name,
-                "type": field.type.value,
-                "description": field.description,
-                "builtin": field.builtin,
-                **_filling(documents[field.name]),
+                "name": use.field.name,
+                "type": use.field.type.value,
+                "description": use.field.description,
+                "builtin": use.field.builtin,
+                "filled": use.filled,
+                "fill_rate": use.fill_rate,
+                "examples": use.examples,
             }
-            for field in known.values()
+            for use in found.fields
         ],
-    }
-
-
-def _filling(column: pa.ChunkedArray) -> dict[str, Any]:
-    """How many samples have a value, and the most frequent values."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_list(column.type):
-        has = pc.greater(pc.fill_null(pc.list_value_length(column), 0), 0)
-        values = pc.list_flatten(column)
-    else:
-        has, values = pc.is_valid(column), column.drop_null()
-    filled = int(pc.sum(has).as_py() or 0)
-    counts = [(str(v["values"]), v["counts"], v["values"]) for v in pc.value_counts(values).to_pylist()]
-    frequent = sorted(counts, key=lambda item: (-item[1], item[0]))[:_EXAMPLES]
-    return {
-        "filled": filled,
-        "fill_rate": filled / len(column) if len(column) else 0.0,
-        "examples": [value for _, _, value in frequent],
     }
 
 
