@@ -55,7 +55,7 @@ bench: ## every benchmark in its quick form; BENCH=name runs one
 	@for bench in $(or $(BENCH),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))); do \
 		echo "── $$bench"; $(PY) -m "benchmarks.$$bench" --quick $(ARGS) || exit; done
 
-nightly: ## the long tests (heavy marks), fuzzing for an hour, then the quick tests
+nightly: ## the long tests (heavy marks), fuzzing for over an hour, then the quick tests
 	@deploy/setup.sh test servers
 	@deploy/build.sh
 	@$(SERVERS) -- $(PY) -m pytest -m heavy --timeout 7200 $(ARGS)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fuzzes every parser and decoder path of datago, each for SECONDS, with seeds of every kind of picture. What it found of
-# interest stays in the cache folder and is where the next run begins. Fails on the first input that ends the process.
+# Fuzzes every parser and decoder path of datago, each for SECONDS, with seeds of every kind of picture and shard, which
+# the built datago writes. What it found of interest stays in the cache folder and is where the next run begins. Fails on
+# the first input that ends the process.
 # usage: deploy/fuzz.sh [SECONDS] [TARGET…]
 set -eu
 cd "$(dirname "$0")/.."

@@ -7,6 +7,8 @@ mod encode;
 mod error;
 mod exif;
 mod fit;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod idct;
 mod inspect;
 mod latest;

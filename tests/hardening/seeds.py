@@ -1,4 +1,5 @@
-"""One small picture of each kind that a format has. `python -m tests.hardening.seeds FOLDER` writes them for fuzzing."""
+"""One small picture of each kind that a format has. `python -m tests.hardening.seeds FOLDER` writes them for fuzzing, and
+shards."""
 
 from __future__ import annotations
 
@@ -35,6 +36,7 @@ from tests.hardening.build import (
     tiff_tags,
     vp8x,
 )
+from tests.hardening.seeds_shards import shards
 
 WIDTH, HEIGHT = 37, 26
 ORIENTED = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
@@ -190,6 +192,7 @@ def main(folder: Path) -> None:
     extra["any"] = list(seeds().values())
     extra["fit"] = [bytes([23, 17, n % 4]) + data for n, data in enumerate(extra["jpeg"] + extra["png"])]
     extra["mask"] = [b"\x24\x19\x0f\x0f" + data for data in extra["png"] + extra["gif"]]
+    extra |= shards(saved("png", "L", size=(12, 8)), saved("png", "1", size=(12, 8)), 12, 8)
     for target, found in extra.items():
         (folder / target).mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(found):

@@ -1,5 +1,5 @@
 #![no_main]
 
-use datago_fuzz::decode::Format;
+use _core::fuzz::Format;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| datago_fuzz::picture(Format::Tiff, data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| _core::fuzz::picture(Format::Tiff, data));

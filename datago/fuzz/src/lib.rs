@@ -1,127 +1,39 @@
-//! What the targets do: bytes go in, a verdict comes out, and no verdict is a panic.
-//!
-//! The readers of shards will have their targets here as well.
-#![allow(dead_code)]
+//! How much memory a target takes.
 
-#[path = "../../src/convolve.rs"]
-mod convolve;
-#[path = "../../src/decode/mod.rs"]
-pub mod decode;
-#[path = "../../src/encode.rs"]
-mod encode;
-#[path = "../../src/exif.rs"]
-mod exif;
-#[path = "../../src/fit.rs"]
-mod fit;
-#[path = "../../src/idct.rs"]
-mod idct;
-#[path = "../../src/latest.rs"]
-mod latest;
-#[path = "../../src/mask.rs"]
-mod mask;
-#[path = "../../src/orient.rs"]
-mod orient;
-#[path = "../../src/picture.rs"]
-mod picture;
-#[path = "../../src/reason.rs"]
-mod reason;
-#[path = "../../src/resize.rs"]
-mod resize;
-#[path = "../../src/spare.rs"]
-mod spare;
-#[path = "../../src/stage.rs"]
-mod stage;
-#[path = "../../src/weights.rs"]
-mod weights;
-#[cfg(target_arch = "x86_64")]
-#[path = "../../src/wide/mod.rs"]
-mod wide;
-#[path = "../../src/ycc.rs"]
-mod ycc;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use decode::{Format, Limits};
-use encode::Encoding;
-use reason::{Reason, Verdict, caught};
-use turbojpeg::Subsamp;
+/// Bytes that may be held for each of the input.
+const TIMES: usize = 64;
+/// Bytes that may be held whatever the input is: blocks in which files are read, and what compressed input expands to.
+const ALWAYS: usize = 4 << 20;
 
-/// Small enough for thousands of pictures a second.
-fn limits() -> Limits {
-    Limits::new(1 << 24, 1 << 20)
-}
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
 
-/// `caught` keeps the panic from ending the process, as in the product; here it then does.
-fn judged<T>(work: impl FnOnce() -> Verdict<T>) {
-    if let Err(failure) = caught(work) {
-        assert!(failure.reason != Reason::Internal, "{}", failure.detail);
+struct Counted;
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+
+// SAFETY: all calls go to the system's allocator as they are.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        MOST.fetch_max(HELD.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, data: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.dealloc(data, layout) }
     }
 }
 
-/// The whole way of a picture of one format: header, caps, pixels, upright, over white.
-pub fn picture(format: Format, data: &[u8]) {
-    judged(|| {
-        let header = decode::probe(data, format)?;
-        let small = (header.width.div_ceil(16), header.height.div_ceil(16));
-        let scaled = decode::decode(data, &header, limits(), Some(small));
-        let picture = decode::decode(data, &header, limits(), None)?;
-        assert!(scaled.is_ok() || format == Format::Jpeg, "a target decides between a picture and none");
-        assert_eq!((picture.width, picture.height), (header.width, header.height));
-        let upright = orient::upright(picture, header.orientation);
-        assert_eq!(upright.pixels.len(), upright.width as usize * upright.height as usize * upright.channels);
-        assert_eq!(upright.flattened().len(), upright.pixels.len() / upright.channels * 3);
-        Ok(())
-    });
-}
-
-pub fn any(data: &[u8]) {
-    if let Ok(format) = decode::recognise(data) {
-        picture(format, data);
-    }
-}
-
-/// The way of a picture into a batch and into a shard. The first bytes are the size of the bucket, and how it is encoded.
-pub fn fit(data: &[u8]) {
-    let Some(([a, b, how], data)) = data.split_first_chunk::<3>() else {
-        return;
-    };
-    let target = (u32::from(*a) + 1, u32::from(*b) + 1);
-    let subsampling = if how & 1 == 0 { Subsamp::None } else { Subsamp::Sub2x2 };
-    let encoding = if how & 2 == 0 { Encoding::Jpeg } else { Encoding::Raw };
-    judged(|| {
-        let mut pixels = vec![0; target.0 as usize * target.1 as usize * 3];
-        fit::pixels_into(data, target, limits(), &mut pixels)?;
-        let header = decode::probe(data, decode::recognise(data)?)?;
-        let how = fit::Encode { encoding, quality: 90, subsampling };
-        let file = fit::encoded(data, &header, target, limits(), how)?;
-        if encoding == Encoding::Jpeg {
-            let found = decode::probe(&file, Format::Jpeg)?;
-            assert_eq!((found.width, found.height), target);
-        }
-        Ok(())
-    });
-}
-
-pub fn exif(data: &[u8]) {
-    assert!((1..=8).contains(&exif::orientation(data)));
-    if let Some((tag, block)) = data.split_first_chunk::<2>() {
-        let _ = exif::Tag::find(block, u16::from_le_bytes(*tag));
-    }
-}
-
-/// The first bytes are the sizes of the picture and of the bucket.
-pub fn mask(data: &[u8]) {
-    let Some(([a, b, c, d], data)) = data.split_first_chunk::<4>() else {
-        return;
-    };
-    let side = |value: &u8| u32::from(*value) + 1;
-    judged(|| mask::fit(data, (side(a), side(b)), (side(c), side(d)), limits()));
-}
-
-/// The first bytes are the size of the picture.
-#[cfg(fuzzing)]
-pub fn webp_codes(data: &[u8]) {
-    let Some(([a, b], data)) = data.split_first_chunk::<2>() else {
-        return;
-    };
-    let found = decode::webp_codes::groups(data, usize::from(*a) * 4 + 1, usize::from(*b) * 4 + 1);
-    assert!(found.is_none_or(|groups| (1..=1 << 16).contains(&groups)));
+/// Does `work` on an input of this size. More memory than a small multiple of it is a finding.
+pub fn within(size: usize, work: impl FnOnce()) {
+    let before = HELD.load(Relaxed);
+    MOST.store(before, Relaxed);
+    work();
+    let held = MOST.load(Relaxed).saturating_sub(before);
+    assert!(held <= size * TIMES + ALWAYS, "{held} bytes were held for an input of {size}");
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const ZSTD_LEVEL: i32 = 3;
 const GZ_LEVEL: flate2::Compression = flate2::Compression::new(6);
 /// No MDS shard holds more.
-const MOST: u64 = u32::MAX as u64;
+pub const MOST: u64 = u32::MAX as u64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -146,8 +146,8 @@ fn failed(cause: &io::Error) -> Error {
     Error::Storage(format!("could not write the MDS shard: {cause}"))
 }
 
-/// What a compressed shard holds, in a file without a name.
-pub fn expanded(mut file: &File, compression: Compression, shown: &str) -> Result<File> {
+/// What a compressed shard holds, in a file without a name, and no more than `most` bytes.
+pub fn expanded(mut file: &File, compression: Compression, shown: &str, most: u64) -> Result<File> {
     let damaged = |why: &str| Error::Damaged(format!("shard {shown} is damaged: {why}"));
     let start = |cause: io::Error| Error::Storage(format!("could not read {shown}: {cause}"));
     file.seek(SeekFrom::Start(0)).map_err(start)?;
@@ -162,7 +162,7 @@ pub fn expanded(mut file: &File, compression: Compression, shown: &str) -> Resul
     loop {
         let found = decoder.read(&mut block).map_err(|e| damaged(&format!("it can not be expanded: {e}")))?;
         held += found as u64;
-        if held > MOST {
+        if held > most {
             return Err(damaged("it expands to more than an MDS shard can hold"));
         }
         if found == 0 {
@@ -174,4 +174,23 @@ pub fn expanded(mut file: &File, compression: Compression, shown: &str) -> Resul
 
 fn set_down(shown: &str, folder: &Path, cause: &io::Error) -> Error {
     Error::Storage(format!("could not set down {shown} in {}: {cause}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_expands_to_more_than_it_may_is_damaged() {
+        let folder = std::env::temp_dir();
+        let data = vec![0; 1000];
+        let mut zipped = GzEncoder::new(nameless(&folder, "zipped").expect("file"), GZ_LEVEL);
+        zipped.write_all(&data).expect("zipped");
+        let zipped = zipped.finish().expect("zipped");
+        let long = |most| {
+            expanded(&zipped, Compression::Gz, "it", most).map(|file| file.metadata().map(|m| m.len()))
+        };
+        assert_eq!(long(1000).expect("expanded").expect("length"), 1000);
+        assert!(matches!(long(999), Err(Error::Damaged(text)) if text.contains("more than")));
+    }
 }

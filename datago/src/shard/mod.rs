@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 
-pub use self::compress::{Compression, expanded};
+pub use self::compress::{Compression, MOST, expanded};
 use self::output::Output;
 pub use self::output::{Target, nameless};
 use crate::decode::Limits;

@@ -2,9 +2,12 @@
 //!
 //! A shard is bytes from outside: every length is checked against the file before anything is allocated.
 
+mod footer;
 mod mds;
+mod pages;
 mod parquet;
 mod place;
+mod thrift;
 mod webdataset;
 
 use std::ops::Range;

@@ -9,11 +9,12 @@ use parquet::basic::{Compression, Encoding};
 use parquet::column::reader::{get_column_reader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::{Place, Rows, Stored, Wanted, check_sizes, size};
+use super::pages::Checked;
+use super::{Place, Rows, Stored, Wanted, check_sizes, footer, size};
 use crate::error::{Error, Result};
 
 /// More than a page's header takes, as far as it is looked at.
@@ -41,10 +42,7 @@ pub struct Parquet {
 impl Parquet {
     pub fn open(place: Place) -> Result<Self> {
         let place = Arc::new(place);
-        let metadata = ParquetMetaDataReader::new()
-            .with_offset_index_policy(PageIndexPolicy::Optional)
-            .parse_and_finish(&At(Arc::clone(&place)))
-            .map_err(|cause| unread(&place, &cause))?;
+        let metadata = footer::metadata(&place)?;
         let (mut starts, mut rows) = (vec![0], 0_u64);
         for group in metadata.row_groups() {
             // A row takes more than a byte, so what is allocated for rows is bounded by the file.
@@ -93,10 +91,13 @@ impl Parquet {
     ) -> Result<Vec<Option<T::T>>> {
         let read = || -> std::result::Result<_, ParquetError> {
             let chunk = self.metadata.row_group(group).column(column);
+            if chunk.column_type() != T::get_physical_type() || chunk.column_descr().max_rep_level() > 0 {
+                return Err(ParquetError::General("a column is of another type".to_owned()));
+            }
             let pages = self.metadata.page_index_for_row_group(group).page_locations(column).cloned();
             let rows = self.starts[group + 1] - self.starts[group];
             let at = Arc::new(At(Arc::clone(&self.place)));
-            let pages = Box::new(SerializedPageReader::new(at, chunk, rows, pages)?);
+            let pages = Box::new(Checked(SerializedPageReader::new(at, chunk, rows, pages)?));
             let reader = get_column_reader(chunk.column_descr_ptr(), pages);
             let mut reader = get_typed_column_reader::<T>(reader);
             reader.skip_records(first)?;
@@ -109,6 +110,11 @@ impl Parquet {
                     0 => break,
                     n => read += n,
                 }
+            }
+            let present = levels.iter().filter(|level| **level > 0).count();
+            let (rows, values) = if optional { (levels.len(), present) } else { (found.len(), found.len()) };
+            if (rows, values) != (count, found.len()) {
+                return Err(ParquetError::General("a column has other rows than its group".to_owned()));
             }
             if !optional {
                 return Ok(found.into_iter().map(Some).collect());
@@ -141,6 +147,9 @@ impl Parquet {
                 let mut length = [0; 4];
                 self.place.read_into(at, &mut length)?;
                 let length = u64::from(u32::from_le_bytes(length));
+                if found.len() == rows {
+                    return Ok(None);
+                }
                 found.push((at + 4, length));
                 at += 4 + length;
             }
@@ -238,7 +247,7 @@ fn body(header: &[u8]) -> Option<u64> {
     (value & 1 == 0).then_some(value >> 1)
 }
 
-fn unread(place: &Place, cause: &ParquetError) -> Error {
+pub fn unread(place: &Place, cause: &ParquetError) -> Error {
     match cause {
         ParquetError::External(inner) => match inner.downcast_ref::<Error>() {
             Some(Error::Storage(text)) => Error::Storage(text.clone()),
@@ -249,7 +258,7 @@ fn unread(place: &Place, cause: &ParquetError) -> Error {
 }
 
 /// The file as the parquet crate reads it. (`File` itself shares one position among all threads.)
-struct At(Arc<Place>);
+pub struct At(pub Arc<Place>);
 
 impl Length for At {
     fn len(&self) -> u64 {
@@ -270,7 +279,7 @@ impl ChunkReader for At {
     }
 }
 
-struct From {
+pub struct From {
     place: Arc<Place>,
     at: u64,
 }

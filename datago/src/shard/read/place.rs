@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::s3::Parts;
-use crate::shard::{Compression, expanded};
+use crate::shard::{Compression, MOST, expanded};
 
 enum Held {
     File(File),
@@ -54,7 +54,7 @@ impl Place {
     /// What it holds compressed, in a file of this machine without a name.
     pub fn expanded(self, compression: Compression) -> Result<Self> {
         match self.held {
-            Held::File(file) => Self::of(expanded(&file, compression, &self.shown)?, self.shown),
+            Held::File(file) => Self::of(expanded(&file, compression, &self.shown, MOST)?, self.shown),
             Held::Parts(_) => Err(Error::Input(format!("{} is compressed: it has no parts", self.shown))),
         }
     }
