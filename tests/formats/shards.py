@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,15 @@ from datago import Payload, Recipe, Record, ShardPlan, ShardResult
 SKIMAGE = Path(pytest.importorskip("skimage").__file__).parent / "data"
 NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg", "logo.png", "camera.png")
 FORMATS = ("webdataset", "mds", "parquet")
+
+
+@contextmanager
+def alone_with_mosaicml() -> Iterator[None]:
+    """For making a StreamingDataset: it looks for a free name of shared memory and then takes it, so two processes at once
+    can want the same."""
+    with (Path(tempfile.gettempdir()) / "refinery-tests-mosaicml.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def labels(width: int, height: int) -> Image.Image:

@@ -22,7 +22,7 @@ import datago
 from datago import S3, ConfigError, Recipe, Record, S3Object, ShardPlan, ShardResult
 from refinery.corpus import CorpusReport
 from tests.formats.remote import large, s3_of
-from tests.formats.shards import FORMATS, SKIMAGE, opened, png
+from tests.formats.shards import FORMATS, SKIMAGE, alone_with_mosaicml, opened, png
 from tests.servers import S3Server
 
 Put = Callable[[str, bytes], S3Object]
@@ -226,13 +226,14 @@ def test_the_official_readers_read_from_the_bucket(
     }
     names = [f"set/{plan.name}" for plan, _ in shards]
     arguments = [s3.bucket, "set", str(tmp_path / "local"), CAT, *names]
-    done = subprocess.run(
-        [sys.executable, "-c", READERS[form], *arguments],
-        capture_output=True,
-        text=True,
-        env=env,
-        check=False,
-    )
+    with alone_with_mosaicml():
+        done = subprocess.run(
+            [sys.executable, "-c", READERS[form], *arguments],
+            capture_output=True,
+            text=True,
+            env=env,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found == [i for plan, _ in shards for i in plan.sample_ids]

@@ -17,7 +17,7 @@ from PIL import Image
 
 import datago
 from datago import ConfigError, InputError, Payload, Recipe, Record, ShardPlan, StorageError
-from tests.formats.shards import FORMATS, SKIMAGE, exported, labels, opened, png
+from tests.formats.shards import FORMATS, SKIMAGE, alone_with_mosaicml, exported, labels, opened, png
 
 
 @pytest.mark.filterwarnings(
@@ -67,9 +67,10 @@ def test_mosaicml_streaming_reads_the_shards_back(
     written = list(exported(tmp_path, records, recipe))
     index = {"version": 2, "shards": [result.format_meta for _, result, _ in written]}
     (tmp_path / "index.json").write_text(json.dumps(index))
-    dataset = streaming.StreamingDataset(
-        local=str(tmp_path), shuffle=False, batch_size=1, validate_hash="xxh128", allow_unsafe_types=False
-    )
+    with alone_with_mosaicml():
+        dataset = streaming.StreamingDataset(
+            local=str(tmp_path), shuffle=False, batch_size=1, validate_hash="xxh128", allow_unsafe_types=False
+        )
     order = [i for plan, _, _ in written for i in plan.sample_ids]
     assert len(dataset) == len(order)
     for position, sample_id in enumerate(order):
@@ -105,9 +106,10 @@ def test_official_readers_give_raw_pixels_as_arrays(
     recipe = Recipe(format="mds", size="fixed", encode="raw", side=side)
     [(plan, result, _)] = exported(tmp_path, records, recipe)
     (tmp_path / "index.json").write_text(json.dumps({"version": 2, "shards": [result.format_meta]}))
-    dataset = streaming.StreamingDataset(
-        local=str(tmp_path), shuffle=False, batch_size=1, allow_unsafe_types=False
-    )
+    with alone_with_mosaicml():
+        dataset = streaming.StreamingDataset(
+            local=str(tmp_path), shuffle=False, batch_size=1, allow_unsafe_types=False
+        )
     found = datago.decode([records[i].image for i in plan.sample_ids], size=(side, side)).images
     for position, expected in enumerate(found):
         np.testing.assert_array_equal(dataset[position]["image"], expected)

@@ -21,6 +21,7 @@ from refinery.export_index import export_prefix
 from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
 from refinery.snapshots import Snapshot
+from tests.formats.shards import alone_with_mosaicml
 
 SIZES = (
     {"size": "bytes"},
@@ -52,9 +53,10 @@ def read_back(folder: Path, kind: str) -> list[tuple[str, bytes]]:
         return [(r["sample_id"], r["image"]) for t in tables for r in t.to_pylist()]
     code = READERS[kind]
     env = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    out = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True, env=env
-    )
+    with alone_with_mosaicml():
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True, env=env
+        )
     return [(row[0], bytes.fromhex(row[1])) for row in json.loads(out.stdout.splitlines()[-1])]
 
 
