@@ -1,6 +1,6 @@
 //! A picture made to measure: cut to the target's proportions, one Lanczos3 resample, upright, over white.
 
-use std::cell::RefCell;
+use std::sync::Mutex;
 
 use fast_image_resize::FilterType;
 use turbojpeg::Subsamp;
@@ -27,7 +27,7 @@ pub struct Encode {
 /// How much smaller a JPEG may be decoded, at most.
 const STRONGEST: f64 = 8.0;
 
-/// Working memory of one thread. Fresh pages cost as much as a resample.
+/// Working memory for one picture. Fresh pages cost as much as a resample.
 #[derive(Default)]
 struct Room {
     decoded: Vec<u8>,
@@ -36,7 +36,10 @@ struct Room {
     pixels: Vec<u8>,
 }
 
-thread_local! { static ROOM: RefCell<Room> = RefCell::default(); }
+/// Rooms that nobody is in: they outlive the threads of a call, which are gone with it.
+static ROOMS: Mutex<Vec<Room>> = Mutex::new(Vec::new());
+/// The most of them.
+const ROOMS_KEPT: usize = 64;
 
 /// What is to be made of a picture of the header's size.
 struct Plan {
@@ -171,12 +174,16 @@ fn planes(data: &[u8], header: &Header, target: (u32, u32), sparse: u32, room: &
     Ok(timed(Stage::Resize, || planes.fit(crop, stored, sparse, header.orientation, convolver, fitted)))
 }
 
-/// The thread's memory; after a panic the next picture gets new one.
+/// Lends a room; after a panic it is gone. Who can not look at once goes without: a forked child may never get the lock.
 fn with_room<T>(work: impl FnOnce(&mut Room) -> T) -> T {
-    let mut room = ROOM.take();
+    let mut room = ROOMS.try_lock().ok().and_then(|mut rooms| rooms.pop()).unwrap_or_default();
     let done = work(&mut room);
-    if room.decoded.capacity() <= KEPT_BYTES && room.pixels.capacity() <= KEPT_BYTES {
-        ROOM.set(room);
+    if room.decoded.capacity() <= KEPT_BYTES
+        && room.pixels.capacity() <= KEPT_BYTES
+        && let Ok(mut rooms) = ROOMS.try_lock()
+        && rooms.len() < ROOMS_KEPT
+    {
+        rooms.push(room);
     }
     done
 }
