@@ -49,6 +49,31 @@ def test_the_order_is_that_of_the_stream_with_any_number_of_workers(
             assert batch.images[n, 0, 0].tolist() == picture(int(sample_id[1:]))[0, 0].tolist()
 
 
+FORKED = """
+import gc, os, sys, datago
+options = dict(batch_size=7, threads=2)
+begun = datago.stream(sys.argv[1], **options)
+next(begun)
+child = os.fork()
+if child == 0:
+    mine = datago.stream(sys.argv[1], **options)
+    next(mine)
+    del begun
+    gc.collect()
+    mine.close()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+next(begun)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_child_that_drops_its_parents_stream_ends_its_own(folder: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(("workers", "after"), [(0, 3), (3, 2)])
 def test_the_token_of_a_batch_goes_on_with_other_workers(folder: Path, workers: int, after: int) -> None:
     expected = [batch.ids for batch in stream(folder)]

@@ -176,8 +176,11 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if self.check_process().is_ok() {
-            self.stop();
+            return self.stop();
         }
+        // In a forked child these are its parent's threads: letting go of them would detach those that have their places by now.
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::forget(std::mem::take(threads));
     }
 }
 
