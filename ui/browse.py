@@ -36,17 +36,22 @@ def page() -> None:
     grid(found.hits)
     if not found.hits:
         st.caption("No sample is like that. Widen the filter, or choose another verdict, reason or source.")
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        if screen.cursor:
-            st.button("First page", on_click=show.change, kwargs={"cursor": ""})
-        if found.cursor:
-            st.button("Next page", type="primary", on_click=show.change, kwargs={"cursor": found.cursor})
+    pages(screen.cursor, found.cursor)
 
 
 def grid(hits: tuple[Hit, ...]) -> None:
     """Thumbnails with verdict badges; a button opens each sample."""
     found = {hit.sample_id: hit for hit in hits}
     tiles(list(found), lambda sample_id: _said(found[sample_id]))
+
+
+def pages(here: str, following: str | None) -> None:
+    """Buttons to the first page, unless it is shown, and to the following one, if there is one."""
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if here:
+            st.button("First page", on_click=show.change, kwargs={"cursor": ""})
+        if following:
+            st.button("Next page", type="primary", on_click=show.change, kwargs={"cursor": following})
 
 
 def tiles(sample_ids: Sequence[str], say: Callable[[str], object]) -> None:

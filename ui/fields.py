@@ -8,7 +8,7 @@ from ui import show
 
 
 def page() -> None:
-    """The catalogue; a choice of fields is not kept: whoever wants to filter by one goes to the grid."""
+    """The catalogue of fields."""
     st.header("Fields")
     found = show.viewer().catalogue()
     st.markdown(f"**{len(found.fields):,}** fields over **{found.samples:,}** samples", width="content")

@@ -10,7 +10,7 @@ from refinery.cli.output import many, safe
 from refinery.errors import InputError
 from refinery.snapshots import Snapshot
 from ui import show
-from ui.browse import tiles
+from ui.browse import pages, tiles
 from ui.core import PAGE, Screen
 
 if TYPE_CHECKING:
@@ -129,8 +129,5 @@ def _moves(screen: Screen, found: SnapshotDiff) -> None:
             show.text(words)
 
     tiles(list(said), say)
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        if start:
-            st.button("First page", on_click=show.change, kwargs={"cursor": ""})
-        if start + PAGE < len(found.moves):
-            st.button("Next page", type="primary", on_click=show.change, kwargs={"cursor": str(start + PAGE)})
+    following = start + PAGE
+    pages(str(start or ""), str(following) if following < len(found.moves) else None)

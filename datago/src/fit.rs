@@ -1,7 +1,5 @@
 //! A picture made to measure: cut to the target's proportions, one Lanczos3 resample, upright, over white.
 
-use std::sync::Mutex;
-
 use fast_image_resize::FilterType;
 use turbojpeg::Subsamp;
 
@@ -11,7 +9,7 @@ use crate::encode::{self, Encoding};
 use crate::orient::{swaps_sides, turn};
 use crate::reason::{Failure, Reason, Verdict};
 use crate::resize::{Crop, View, cover, resample_into};
-use crate::spare::{self, KEPT_BYTES};
+use crate::spare::{self, KEPT_BYTES, Rooms};
 use crate::stage::{Stage, timed};
 use crate::weights::Filter;
 use crate::ycc::Fitted;
@@ -36,10 +34,7 @@ struct Room {
     pixels: Vec<u8>,
 }
 
-/// Rooms that nobody is in: they outlive the threads of a call, which are gone with it.
-static ROOMS: Mutex<Vec<Room>> = Mutex::new(Vec::new());
-/// The most of them.
-const ROOMS_KEPT: usize = 64;
+static ROOMS: Rooms<Room> = Rooms::new();
 
 /// What is to be made of a picture of the header's size.
 struct Plan {
@@ -174,16 +169,7 @@ fn planes(data: &[u8], header: &Header, target: (u32, u32), sparse: u32, room: &
     Ok(timed(Stage::Resize, || planes.fit(crop, stored, sparse, header.orientation, convolver, fitted)))
 }
 
-/// Lends a room; after a panic it is gone. Who can not look at once goes without: a forked child may never get the lock.
 fn with_room<T>(work: impl FnOnce(&mut Room) -> T) -> T {
-    let mut room = ROOMS.try_lock().ok().and_then(|mut rooms| rooms.pop()).unwrap_or_default();
-    let done = work(&mut room);
-    if room.decoded.capacity() <= KEPT_BYTES
-        && room.pixels.capacity() <= KEPT_BYTES
-        && let Ok(mut rooms) = ROOMS.try_lock()
-        && rooms.len() < ROOMS_KEPT
-    {
-        rooms.push(room);
-    }
-    done
+    let small = |room: &Room| room.decoded.capacity().max(room.pixels.capacity()) <= KEPT_BYTES;
+    ROOMS.with(small, work)
 }

@@ -1,7 +1,5 @@
 //! What is known of a picture once it is decoded: one way through its pixels, and all else from the reduced picture.
 
-use std::cell::RefCell;
-
 use fast_image_resize::FilterType;
 use multiversion::multiversion;
 use turbojpeg::Subsamp;
@@ -14,6 +12,7 @@ use crate::picture::Picture;
 use crate::reason::{Failure, Reason, Verdict};
 use crate::reduce::{self, LEAST_SIDE, Reduced};
 use crate::resize::{Crop, View, cover, resample_into, within};
+use crate::spare::Rooms;
 use crate::stage::{Stage, timed};
 use crate::stats::{self, Stats};
 use crate::weights::Filter;
@@ -61,7 +60,7 @@ pub struct Measured {
     pub thumbnail: Vec<u8>,
 }
 
-/// Working memory of one thread.
+/// Working memory for one picture.
 #[derive(Default)]
 struct Room {
     reduced: Reduced,
@@ -70,13 +69,15 @@ struct Room {
     thumbnail: Vec<u8>,
 }
 
-thread_local! { static ROOM: RefCell<Room> = RefCell::default(); }
+static ROOMS: Rooms<Room> = Rooms::new();
 
 /// Measures an upright picture and fills `tensor` with its small copy.
 pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Measured> {
-    // After a panic the next picture gets new memory.
-    let mut room = ROOM.take();
-    let Room { reduced, scaler, working, thumbnail } = &mut room;
+    ROOMS.with(|_| true, |room| measure_in(room, picture, sides, tensor))
+}
+
+fn measure_in(room: &mut Room, picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Measured> {
+    let Room { reduced, scaler, working, thumbnail } = room;
     let pixel_digest = reduced.read(picture);
     let (width, height) = work_on(reduced, picture, scaler, working)?;
     let mut tiny = [0; phash::SIDE * phash::SIDE];
@@ -88,16 +89,14 @@ pub fn measure(picture: &Picture, sides: Sides, tensor: &mut [u8]) -> Verdict<Me
         let crop = (sides.fit == Fit::Crop).then(|| cover(picture.width, picture.height, (side, side)));
         small(picture, reduced, crop, (side, side), &TENSOR, scaler, tensor)?;
     }
-    let measured = Measured {
+    Ok(Measured {
         pixel_digest,
         phash: phash::phash(&tiny),
         stats: stats::stats(&reduced.luma),
         sharpness: stats::sharpness(working, width),
         has_alpha: picture.has_alpha(),
         thumbnail: encode::jpeg(thumbnail, size.0, size.1, THUMBNAIL_QUALITY, Subsamp::Sub2x2)?,
-    };
-    ROOM.set(room);
-    Ok(measured)
+    })
 }
 
 /// Luma at the working scale, the same in both directions; returns its width and height.
@@ -204,8 +203,7 @@ impl Scaling {
         let factor = |length, target| boxes::factor(length, f64::from(target) * ROOMY, MAX_FACTOR);
         let factors = (factor(crop.width, target.0), factor(crop.height, target.1));
         let size = (width.div_ceil(factors.0), height.div_ceil(factors.1));
-        let axes = Axes::new(filter, crop.shrunk(factors.0, factors.1), size, target);
-        match axes {
+        match Axes::new(filter, crop.shrunk(factors.0, factors.1), size, target) {
             None => Err(Failure::new(Reason::Internal, "Boxes leave too much to a filter.")),
             axes => Ok(Scaling { factors, axes }),
         }

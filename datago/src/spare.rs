@@ -53,9 +53,43 @@ impl Shelf {
     }
 }
 
+/// The most rooms of one kind that are kept.
+const ROOMS: usize = 64;
+
+/// Working memory for one picture each, that nobody uses. It outlives the threads of a call, which are gone with it. Who can not
+/// look at once goes without: a forked child may never get the lock.
+pub struct Rooms<T>(Mutex<Vec<T>>);
+
+impl<T: Default> Rooms<T> {
+    pub const fn new() -> Self {
+        Rooms(Mutex::new(Vec::new()))
+    }
+
+    /// Lends one; it is kept if `keeps` says so. After a panic it is gone.
+    pub fn with<R>(&self, keeps: impl FnOnce(&T) -> bool, work: impl FnOnce(&mut T) -> R) -> R {
+        let mut room = self.0.try_lock().ok().and_then(|mut rooms| rooms.pop()).unwrap_or_default();
+        let done = work(&mut room);
+        if keeps(&room)
+            && let Ok(mut rooms) = self.0.try_lock()
+            && rooms.len() < ROOMS
+        {
+            rooms.push(room);
+        }
+        done
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_room_is_lent_again_if_it_is_to_be_kept() {
+        let rooms = Rooms::<Vec<u8>>::new();
+        rooms.with(|_| true, |room| room.push(1));
+        rooms.with(|_| false, |room| assert_eq!(*room, [1]));
+        rooms.with(|_| true, |room| assert!(room.is_empty()));
+    }
 
     #[test]
     fn a_buffer_comes_back_and_a_much_larger_one_is_not_used_for_a_small_picture() {

@@ -6,9 +6,11 @@ import fcntl
 import io
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +32,15 @@ def alone_with_mosaicml() -> Iterator[None]:
     with (Path(tempfile.gettempdir()) / "refinery-tests-mosaicml.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def mosaicml_dataset(**options: Any) -> Any:
+    """The shards of an export as mosaicml-streaming reads them, in their order. Skips the test where it is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        streaming = pytest.importorskip("streaming")
+    with alone_with_mosaicml():
+        return streaming.StreamingDataset(shuffle=False, batch_size=1, allow_unsafe_types=False, **options)
 
 
 def labels(width: int, height: int) -> Image.Image:

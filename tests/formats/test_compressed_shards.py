@@ -16,7 +16,7 @@ from PIL import Image
 
 import datago
 from datago import ConfigError, CorruptionError, Payload, Recipe, Record, ShardPlan, StorageError
-from tests.formats.shards import alone_with_mosaicml, exported
+from tests.formats.shards import exported, mosaicml_dataset
 from tests.loader.exports import export, pictures, recipe_of, stream
 
 COMPRESSIONS = ("zstd", "gz")
@@ -31,7 +31,6 @@ def test_mosaicml_streaming_expands_the_shards_and_finds_their_hashes_right(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        streaming = pytest.importorskip("streaming")
         hashing = pytest.importorskip("streaming.base.hashing")
     recipe = Recipe(format="mds", size=size, encode="png", side=64, samples_per_shard=4)
     packed = Recipe(**{**recipe.to_dict(), "compression": compression})
@@ -39,15 +38,9 @@ def test_mosaicml_streaming_expands_the_shards_and_finds_their_hashes_right(
     plain = list(exported(tmp_path / "plain", records, recipe))
     index = {"version": 2, "shards": [result.format_meta for _, result, _ in written]}
     (tmp_path / "store/index.json").write_text(json.dumps(index))
-    with alone_with_mosaicml():
-        dataset = streaming.StreamingDataset(
-            remote=str(tmp_path / "store"),
-            local=str(tmp_path / "local"),
-            shuffle=False,
-            batch_size=1,
-            validate_hash="xxh128",
-            allow_unsafe_types=False,
-        )
+    dataset = mosaicml_dataset(
+        remote=str(tmp_path / "store"), local=str(tmp_path / "local"), validate_hash="xxh128"
+    )
     order = [i for plan, _, _ in written for i in plan.sample_ids]
     assert [dataset[n]["id"] for n in range(len(dataset))] == order
     for (_, result, path), (_, whole, whole_path) in zip(written, plain, strict=True):

@@ -17,7 +17,7 @@ from PIL import Image
 
 import datago
 from datago import ConfigError, InputError, Payload, Recipe, Record, ShardPlan, StorageError
-from tests.formats.shards import FORMATS, SKIMAGE, alone_with_mosaicml, exported, labels, opened, png
+from tests.formats.shards import FORMATS, SKIMAGE, exported, labels, mosaicml_dataset, opened, png
 
 
 @pytest.mark.filterwarnings(
@@ -60,17 +60,11 @@ def test_webdataset_reads_the_shards_back(size: Any, records: dict[str, Record],
 def test_mosaicml_streaming_reads_the_shards_back(
     size: Any, encode: Any, records: dict[str, Record], tmp_path: Path
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        streaming = pytest.importorskip("streaming")
     recipe = Recipe(format="mds", size=size, encode=encode, side=128, samples_per_shard=4)
     written = list(exported(tmp_path, records, recipe))
     index = {"version": 2, "shards": [result.format_meta for _, result, _ in written]}
     (tmp_path / "index.json").write_text(json.dumps(index))
-    with alone_with_mosaicml():
-        dataset = streaming.StreamingDataset(
-            local=str(tmp_path), shuffle=False, batch_size=1, validate_hash="xxh128", allow_unsafe_types=False
-        )
+    dataset = mosaicml_dataset(local=str(tmp_path), validate_hash="xxh128")
     order = [i for plan, _, _ in written for i in plan.sample_ids]
     assert len(dataset) == len(order)
     for position, sample_id in enumerate(order):
@@ -100,16 +94,12 @@ def test_official_readers_give_raw_pixels_as_arrays(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        streaming = pytest.importorskip("streaming")
         encodings = pytest.importorskip("streaming.base.format.mds.encodings")
     webdataset = pytest.importorskip("webdataset")
     recipe = Recipe(format="mds", size="fixed", encode="raw", side=side)
     [(plan, result, _)] = exported(tmp_path, records, recipe)
     (tmp_path / "index.json").write_text(json.dumps({"version": 2, "shards": [result.format_meta]}))
-    with alone_with_mosaicml():
-        dataset = streaming.StreamingDataset(
-            local=str(tmp_path), shuffle=False, batch_size=1, allow_unsafe_types=False
-        )
+    dataset = mosaicml_dataset(local=str(tmp_path))
     found = datago.decode([records[i].image for i in plan.sample_ids], size=(side, side)).images
     for position, expected in enumerate(found):
         np.testing.assert_array_equal(dataset[position]["image"], expected)

@@ -26,7 +26,7 @@ impl Cost {
     pub fn new(bytes: usize, pixels: u64, alpha: bool, orientation: u8, decoding: u64, work: u64) -> Self {
         let channels = if alpha { 4 } else { 3 };
         let turned = if orientation >= 5 { 2 * channels * pixels } else { 0 };
-        // The pixels and their luma, and with alpha the same pixels over white.
+        // The pixels and what they are measured in; with alpha at most the same pixels over white, too.
         let measured = pixels * if alpha { 8 } else { 4 };
         Cost { memory: bytes as u64 + decoding.max(turned).max(measured), work }
     }

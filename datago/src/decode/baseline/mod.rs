@@ -10,12 +10,12 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use self::huffman::{Codes, Coefficients};
 use self::scan::{PLACES, Plane, Scan};
 use crate::idct::Two;
+use crate::spare::Rooms;
 use crate::ycc::Extent;
 
 /// Components of a picture in colour.
@@ -104,21 +104,19 @@ impl Baseline {
 
     /// Lends the bits, without what is stuffed in between.
     fn scan(&self, data: &[u8], work: impl FnOnce(&mut Scan<'_>) -> Option<()>) -> Option<()> {
-        BITS.with_borrow_mut(|bits| {
-            let done = bits.fill(data.get(self.at..)?).and_then(|()| {
-                let mut scan = Scan::new(self, &bits.bytes, &bits.ends)?;
-                work(&mut scan)?;
-                scan.is_whole().then_some(())
-            });
-            bits.shrink();
-            done
+        let small = |bits: &Unstuffed| bits.bytes.capacity() <= KEPT;
+        BITS.with(small, |bits| {
+            bits.fill(data.get(self.at..)?)?;
+            let mut scan = Scan::new(self, &bits.bytes, &bits.ends)?;
+            work(&mut scan)?;
+            scan.is_whole().then_some(())
         })
     }
 }
 
-thread_local! { static BITS: RefCell<Unstuffed> = RefCell::default(); }
+static BITS: Rooms<Unstuffed> = Rooms::new();
 
-/// Most bytes that a thread keeps for its next picture.
+/// Most bytes that are kept for the next picture.
 const KEPT: usize = 16 << 20;
 
 /// The bytes of a scan without those that keep 0xff from being a marker, and without restarts.
@@ -155,12 +153,6 @@ impl Unstuffed {
                 return Some(());
             }
             at = stop + 2;
-        }
-    }
-
-    fn shrink(&mut self) {
-        if self.bytes.capacity() > KEPT {
-            *self = Unstuffed::default();
         }
     }
 }
