@@ -85,7 +85,6 @@ def _sidebar() -> None:
             "Page",
             list(_PAGES),
             format_func=lambda page: _PAGES[page],
-            horizontal=True,
             label_visibility="collapsed",
             **show.bound("page", page if page in _PAGES else ""),
         )
@@ -109,7 +108,7 @@ def _stale(staged: int) -> None:
 
 
 def _replay() -> str:
-    report = show.viewer().replay()
+    report = show.viewer().acts.replay()
     return f"Replayed to ledger offset {report.ledger_offset:,}: {report.changed:,} verdicts changed."
 
 

@@ -1,106 +1,70 @@
-"""Browse: find samples by filter, facets, words, likeness or at random; a grid of what was found."""
+"""Browse: find samples by filter, facets, words, meaning, likeness or at random; a grid of what was found, to judge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
 from refinery.cli.output import safe
-from refinery.errors import InputError
+from refinery.errors import InputError, RefineryError
+from refinery.fields import FieldType
 from refinery.search import Hit
-from ui import show
-from ui.core import FACETS, Screen
+from ui import builder, show
+from ui.core import DENSITIES, FACETS, Screen
+from ui.desk import Group, Tile, desk
 
-_COLUMNS = 6
-_EXAMPLES = "min_side >= 512 AND NOT near_duplicate · matches(caption, 'red panda') · has_flag('review')"
+_UNSORTED = frozenset({FieldType.STRING_LIST, FieldType.TEXT, FieldType.JSON})
+_DENSITIES = {"dense": "Dense", "": "Usual", "large": "Large"}
 
 
 def page() -> None:
     """The page for a project with an index."""
     screen = show.screen()
-    st.text_input(
-        "Filter",
-        placeholder="SQL WHERE, for example: min_side >= 512 AND aspect BETWEEN 0.5 AND 2",
-        help=f"The one filter language, over the fields that `refinery fields` lists. Examples: `{_EXAMPLES}`",
-        **show.bound("where", screen.where),
-    )
+    builder.bar(screen)
     _find(screen)
     try:
         found = show.viewer().browse(screen)
-    except InputError as error:
+    except RefineryError as error:
         show.notice("This cannot be shown", error)
         st.button("Start anew", on_click=show.go, args=(Screen(),))
         return
     _heading(screen, found.selected)
-    grid(found.hits)
-    if not found.hits:
+    if found.hits:
+        desk([Group([tile_of(hit) for hit in found.hits])], following=found.cursor)
+    else:
         st.caption("No sample is like that. Widen the filter, or choose another verdict, reason or source.")
-    pages(screen.cursor, found.cursor)
 
 
-def grid(hits: tuple[Hit, ...]) -> None:
-    """Thumbnails with verdict badges; a button opens each sample."""
-    found = {hit.sample_id: hit for hit in hits}
-    tiles(list(found), lambda sample_id: _said(found[sample_id]))
+def tile_of(hit: Hit) -> Tile:
+    """A hit as the desk shows it."""
+    return tile(hit.document, hit.score)
 
 
-def pages(here: str, following: str | None) -> None:
-    """Buttons to the first page, unless it is shown, and to the following one, if there is one."""
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        if here:
-            st.button("First page", on_click=show.change, kwargs={"cursor": ""})
-        if following:
-            st.button("Next page", type="primary", on_click=show.change, kwargs={"cursor": following})
-
-
-def tiles(sample_ids: Sequence[str], say: Callable[[str], object]) -> None:
-    """A thumbnail of each sample, what `say` puts below it, and a button that opens it."""
-    pictures = show.viewer().tiles(sample_ids)
-    for start in range(0, len(sample_ids), _COLUMNS):
-        line = sample_ids[start : start + _COLUMNS]
-        for cell, sample_id in zip(st.columns(_COLUMNS, gap="small"), line, strict=False):
-            with cell, st.container(gap="xsmall"):
-                st.image(pictures[sample_id], width="stretch", alt=f"thumbnail of sample {sample_id[:12]}")
-                say(sample_id)
-                st.button(
-                    sample_id[:8],
-                    key=f"open-{sample_id}",
-                    on_click=show.change,
-                    kwargs={"sample": sample_id},
-                    width="stretch",
-                )
-
-
-def _said(hit: Hit) -> None:
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        show.verdict(hit.document["verdict"])
-        if hit.score is not None:
-            st.caption(f"{hit.score:.3f}")
-    reasons = hit.document["reasons"]
-    more = f" +{len(reasons) - 1}" if len(reasons) > 1 else ""
-    show.text(reasons[0] + more if reasons else _size(hit))
-
-
-def _size(hit: Hit) -> str:
-    return f"{hit.document['width']} × {hit.document['height']}"
+def tile(document: Mapping[str, Any], score: float | None = None, mark: str = "") -> Tile:
+    """A sample's document as the desk shows it."""
+    reasons = document["reasons"] or []
+    size = f"{document['width']} × {document['height']}" if document["width"] else "no size"
+    line = ", ".join(reasons) or document.get("caption") or size
+    flags = document["flags"] or []
+    return Tile(document["sample_id"], document["verdict"] or "pending", line, flags, score, mark)
 
 
 def _heading(screen: Screen, selected: int) -> None:
-    order = "in order of id"
-    if screen.like:
-        order = "the most similar to this one first"
-    elif screen.words:
-        order = "those with any of the words, the best match first"
-    elif screen.seed is not None:
-        order = f"in random order, seed {screen.seed}"
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{selected:,}** samples match, {order}", width="content")
+        st.markdown(f"**{selected:,}** samples match, {_order(screen)}", width="content")
         if screen.like:
             st.code(screen.like[:12], language=None, width="content")
-            st.button("Any order", on_click=show.change, kwargs={"like": ""})
+        for name, label in (
+            ("like", "Any order"),
+            ("vector", "Without the picture"),
+            ("lasso", "Without the lasso"),
+        ):
+            if getattr(screen, name):
+                st.button(label, on_click=show.change, kwargs={name: ""})
         if screen.view:
-            st.code(screen.view[:80], language=None, width="content")
+            st.code(safe(screen.view[:80]), language=None, width="content")
             st.button("Leave the view", on_click=show.change, kwargs={"view": ""})
         for word, count in sorted(show.viewer().counts(screen, "verdict").items()):
             show.verdict(word, count)
@@ -108,12 +72,28 @@ def _heading(screen: Screen, selected: int) -> None:
         show.text(" · ".join(f"{reason} {count:,}" for reason, count in reasons.items()))
 
 
+def _order(screen: Screen) -> str:
+    near = screen.like or screen.meaning or screen.vector
+    if near and screen.words:
+        return "by likeness and words together"
+    if near:
+        return "the most similar first"
+    if screen.words:
+        return "those with any of the words, the best match first"
+    if screen.sort:
+        return "sorted"
+    if screen.seed is not None:
+        return f"in random order, seed {screen.seed}"
+    return "in order of id"
+
+
 def _find(screen: Screen) -> None:
-    """The widgets beside the filter: facets, words, and random order."""
+    """The widgets beside the filter: facets, words, orders, and how dense the grid is."""
+    viewer = show.viewer()
     with st.sidebar:
         for facet in FACETS:
             chosen: str = getattr(screen, facet)
-            values = sorted({*show.viewer().counts(Screen(), facet), *filter(None, [chosen])})
+            values = sorted({*viewer.values(facet), *filter(None, [chosen])})
             st.selectbox(
                 facet.capitalize(),
                 values,
@@ -121,17 +101,73 @@ def _find(screen: Screen) -> None:
                 placeholder="any",
                 **show.bound(facet, chosen or None),
             )
-        st.text_input(
-            "Words in captions", placeholder="any of the words", **show.bound("words", screen.words)
+        with st.expander("Order", expanded=screen.ordered):
+            _orders(screen)
+        st.segmented_control(
+            "Grid",
+            list(_DENSITIES),
+            format_func=lambda d: _DENSITIES[d],
+            **show.bound("density", screen.density if screen.density in DENSITIES else ""),
         )
-        st.number_input(
-            "Random order, by seed", min_value=0, step=1, placeholder="off", **show.bound("seed", screen.seed)
-        )
-        if not show.viewer().read_only:
+        if not viewer.read_only:
             st.text_input("Save as view", placeholder="a name", key="typed-view")
             st.button("Save view", on_click=show.act, args=(_save, "typed-view"))
 
 
+def _orders(screen: Screen) -> None:
+    st.text_input("Words in captions", placeholder="any of the words", **show.bound("words", screen.words))
+    st.text_input(
+        "Meaning",
+        placeholder="what it shows",
+        help="For models that read text.",
+        **show.bound("meaning", screen.meaning),
+    )
+    st.file_uploader(
+        "Like a picture",
+        type=None,
+        key="typed-picture",
+        on_change=_brought,
+        help="A picture, or a vector as .npy or .json.",
+    )
+    known = show.viewer().fields
+    sortable = [f.name for f in known.values() if f.type not in _UNSORTED]
+    options = [sign + name for name in sortable for sign in ("", "-")]
+    st.selectbox(
+        "Sort by",
+        options,
+        format_func=lambda o: f"{o[1:]}, greatest first" if o.startswith("-") else f"{o}, least first",
+        placeholder="no field",
+        **show.bound("sort", screen.sort if screen.sort in options else None),
+    )
+    st.number_input(
+        "Random order, by seed", min_value=0, step=1, placeholder="off", **show.bound("seed", screen.seed)
+    )
+
+
+def _brought() -> None:
+    file = st.session_state["typed-picture"]
+    if file is None:
+        show.change(vector="")
+        return
+    try:
+        show.change(vector=show.viewer().vector_of_upload(file.getvalue(), file.name))
+    except InputError as error:
+        show.refuse(error)
+
+
 def _save(name: str) -> str:
-    view, new = show.viewer().save_view(show.screen(), name, st.session_state["name"])
+    view, new = show.viewer().save_view(show.screen(), name, show.actor_name())
     return f"Saved as {view.ref}." if new else f"{view.ref} says this already."
+
+
+def tiles(
+    sample_ids: Sequence[str], said: Mapping[str, tuple[str, str]], key: str, following: str | None
+) -> None:
+    """Samples by id, each with a constant mark and a line of words; those that are not indexed any more too."""
+    shown = []
+    for sample_id, document in show.viewer().documents(sample_ids).items():
+        mark, line = said[sample_id]
+        verdict = (document or {}).get("verdict") or ""
+        flags = (document or {}).get("flags") or ()
+        shown.append(Tile(sample_id, verdict, line, flags, None, mark))
+    desk([Group(shown)], key=key, following=following, focus=False)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+
 import streamlit as st
 
 from refinery.cli.output import safe
-from refinery.errors import InputError
+from refinery.errors import InputError, RefineryError
 from refinery.explain import Explanation
-from ui import show
-from ui.browse import grid
-from ui.core import NEED_REASON, Act
+from ui import propagate, show
+from ui.browse import tile, tile_of
+from ui.components import mount
+from ui.core.payloads import Payload, figures
+from ui.desk import Group, Tile, desk, written
 
-_NAME = "name"
+_FEW = 12
 
 
 def page() -> None:
@@ -24,31 +28,30 @@ def page() -> None:
         show.notice("There is nothing to show", error)
         return
     left, right = st.columns([5, 6], gap="large")
+    payloads = show.viewer().payloads(explained.sample_id)
     with left:
-        _picture(explained)
+        _picture(explained, payloads)
     with right:
         _verdict(explained)
         if not show.viewer().read_only:
-            _actions(explained)
-    _details(explained)
-    st.subheader("Most similar")
-    similar = show.viewer().similar(explained.sample_id)
-    grid(similar)
-    if not similar:
-        st.caption("No embedding, so nothing to compare with.")
-    else:
-        to = {"like": explained.sample_id, "sample": ""}
-        st.button("Show all by similarity", on_click=show.change, kwargs=to)
+            _acts(explained)
+    _details(explained, payloads)
+    _relatives(explained)
 
 
-def _picture(explained: Explanation) -> None:
+def _picture(explained: Explanation, payloads: list[Payload]) -> None:
     picture = show.viewer().picture(explained.sample_id)
     if picture is None:
-        picture = show.viewer().tiles([explained.sample_id])[explained.sample_id]
-        st.image(picture, alt="no picture")
-        st.caption("It cannot be decoded, or its bytes are not kept.")
+        show.notice("No picture", "It cannot be decoded, or its bytes are not kept.")
     else:
-        st.image(picture, alt=f"sample {explained.sample_id[:12]}")
+        masks = [(p.name, show.viewer().overlay(p)) for p in payloads if p.is_mask]
+        data = {
+            "sample": explained.sample_id,
+            "label": f"sample {explained.sample_id[:12]}",
+            "image": base64.b64encode(picture).decode(),
+            "masks": [{"name": safe(n), "image": base64.b64encode(m).decode()} for n, m in masks if m],
+        }
+        mount("picture", "picture", data)
     st.code(explained.sample_id, language=None, wrap_lines=True)
 
 
@@ -72,53 +75,34 @@ def _verdict(explained: Explanation) -> None:
                     show.text(f"→ {flip.to}: {flip.change}")
 
 
-def _actions(explained: Explanation) -> None:
-    sample_id, viewer = explained.sample_id, show.viewer()
-
-    def flag(kind: str, reason: str) -> str:
-        return _written(viewer.flag(sample_id, kind, st.session_state[_NAME], reason))
-
-    def tag(tag: str) -> str:
-        return _written(viewer.tag(sample_id, tag, st.session_state[_NAME]))
-
-    def undo(event_id: str) -> str:
-        return _written(viewer.undo(event_id, st.session_state[_NAME]))
-
-    with st.form("flag", border=True):
-        kind, why, button = st.columns([3, 6, 2], vertical_alignment="bottom")
-        kind.selectbox("Flag", viewer.project.settings.known_flag_kinds, key="kind")
-        why.text_input("Reason", key="typed-reason", placeholder=f"needed for {' and '.join(NEED_REASON)}")
-        button.form_submit_button(
-            "Flag", on_click=show.act, args=(flag, "kind", "typed-reason"), type="primary", width="stretch"
-        )
-    with st.form("tag", border=True):
-        words, button = st.columns([9, 2], vertical_alignment="bottom")
-        words.text_input("Tag", key="typed-tag", placeholder="free words, to search with has_tag('…')")
-        button.form_submit_button("Tag", on_click=show.act, args=(tag, "typed-tag"), width="stretch")
+def _acts(explained: Explanation) -> None:
+    desk([Group([Tile(explained.sample_id, explained.verdict)])], key="desk-sample", plain=True)
     standing = {
         e["id"]: e["text"]
         for e in reversed(explained.events)
         if e["stands"] and e["type"] in ("flag", "tag", "attribute")
     }
-    if standing:
-        with st.form("undo", border=True):
-            which, button = st.columns([9, 2], vertical_alignment="bottom")
-            which.selectbox(
-                "Undo", list(standing), format_func=lambda i: safe(standing.get(i, "")), key="event"
-            )
-            button.form_submit_button("Undo", on_click=show.act, args=(undo, "event"), width="stretch")
+    if not standing:
+        return
+
+    def undo(event_id: str) -> str:
+        return written(show.viewer().acts.undo(show.actor_name(), event=event_id))
+
+    with st.form("undo", border=True):
+        which, button = st.columns([9, 2], vertical_alignment="bottom")
+        which.selectbox(
+            "What stands on it", list(standing), format_func=lambda i: safe(standing.get(i, "")), key="event"
+        )
+        button.form_submit_button("Undo", on_click=show.act, args=(undo, "event"), width="stretch")
+    flags = {e["id"]: e["text"] for e in explained.events if e["stands"] and e["type"] == "flag"}
+    if flags:
+        with st.expander("Let a flag go on to related samples", expanded=propagate.is_open(flags)):
+            propagate.panel(flags)
 
 
-def _written(act: Act) -> str:
-    place = f"In the ledger at offset {act.events[-1].offset:,}."
-    if act.behind:
-        return f"{place} {act.behind} Verdicts and search follow at the next `refinery run`."
-    return f"{place} Verdicts follow at the next replay or `refinery run`."
-
-
-def _details(explained: Explanation) -> None:
+def _details(explained: Explanation, payloads: list[Payload]) -> None:
     document = show.viewer().document(explained.sample_id)
-    tabs = st.tabs(["Rules", "Attributes", "Facts", "Origins", "History", "Snapshots"])
+    tabs = st.tabs(["Rules", "Attributes", "Payloads", "Facts", "Origins", "History", "Snapshots"])
     with tabs[0]:
         rows = [
             {
@@ -133,29 +117,88 @@ def _details(explained: Explanation) -> None:
         show.text(
             f"policy {explained.policy} {explained.policy_digest[:12]}, ledger offset {explained.ledger_offset}"
         )
-        if explained.cluster:
-            show.text(
-                f"near-duplicates: {len(explained.cluster['members'])} together; kept: {explained.cluster['keeper']}"
-            )
     with tabs[1]:
         for field in show.viewer().fields.attributes:
             if document[field.name] not in (None, []):
                 show.text(f"{field.name}: {document[field.name]}")
         show.text(f"tags: {', '.join(document['tags']) or 'none'}")
-        show.text(f"payloads: {', '.join(document['payloads']) or 'none'}")
     with tabs[2]:
+        _payloads(payloads)
+    with tabs[3]:
         for name, fact in explained.facts.items():
             show.text(f"{name}, step key {fact['step_key']}")
             show.table([{"fact": k, "value": v} for k, v in fact.items() if k != "step_key"], "")
         if not explained.facts:
             st.caption("No step has computed anything yet.")
-    with tabs[3]:
-        show.table([{k: v for k, v in o.items() if k != "sample_id"} for o in explained.origins], "")
     with tabs[4]:
+        show.table([{k: v for k, v in o.items() if k != "sample_id"} for o in explained.origins], "")
+    with tabs[5]:
         for event in reversed(explained.events):
             state = "" if event["stands"] else " (undone)"
             show.text(f"{event['offset']}  {event['time'][:19].replace('T', ' ')}  {event['text']}{state}")
         if not explained.events:
             st.caption("Nobody has said anything about it yet.")
-    with tabs[5]:
-        show.text(", ".join(explained.snapshots) or "in no snapshot")
+    with tabs[6]:
+        for ref in explained.snapshots:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                show.text(ref)
+                to = {"page": "snapshots", "ref": ref, "sample": ""}
+                st.button("Open the snapshot", key=f"snapshot-{ref}", on_click=show.change, kwargs=to)
+        if not explained.snapshots:
+            show.text("in no snapshot")
+
+
+def _payloads(payloads: list[Payload]) -> None:
+    show.table(
+        [
+            {
+                "payload": p.name,
+                "kind": f".{p.extension}",
+                "bytes": f"{p.bytes:,}",
+                "mask": "yes" if p.is_mask else "",
+            }
+            for p in payloads
+        ],
+        "No payload is attached to it.",
+    )
+    for payload in payloads:
+        if payload.is_mask:
+            continue
+        try:
+            found = figures(show.viewer().project, payload)
+        except RefineryError as error:
+            show.text(error)
+            continue
+        rows = [
+            {
+                "array": f.name or payload.name,
+                "shape": " × ".join(map(str, f.shape)),
+                "type": f.dtype,
+                "finite": f"{f.finite:.0%}",
+                "least": f.least,
+                "greatest": f.greatest,
+                "mean": f.mean,
+                "deviation": f.deviation,
+            }
+            for f in found
+        ]
+        show.table(rows, "It has no arrays.")
+
+
+def _relatives(explained: Explanation) -> None:
+    """Its near-duplicates and the samples most like it, to judge as well."""
+    groups = []
+    cluster = explained.cluster
+    if cluster:
+        others = [i for i in cluster["members"] if i != explained.sample_id][:_FEW]
+        found = show.viewer().documents(others)
+        duplicates = [tile(d, None, "kept" if i == cluster["keeper"] else "") for i, d in found.items() if d]
+        groups.append(Group(duplicates, f"Near-duplicates: {len(cluster['members'])} together"))
+    similar = show.viewer().similar(explained.sample_id)
+    groups.append(Group([tile_of(hit) for hit in similar], "Most similar"))
+    desk([group for group in groups if group.tiles], key="desk-relatives", focus=False)
+    if not similar:
+        st.caption("No embedding, so nothing to compare with.")
+    else:
+        to = {"like": explained.sample_id, "sample": "", "page": ""}
+        st.button("Show all by similarity", on_click=show.change, kwargs=to)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 import streamlit as st
@@ -12,7 +13,7 @@ from refinery.errors import RefineryError
 from ui.core import Screen, Viewer
 
 _SAID = "said"
-_BOUND = ("where", "verdict", "reason", "source", "words", "seed", "page", "ref", "against")
+_BOUND = tuple(f.name for f in fields(Screen))
 _VERDICTS: Mapping[str, tuple[str, Literal["green", "orange", "blue"]]] = {
     "gold": ("● gold", "green"),
     "held": ("■ held", "orange"),
@@ -43,6 +44,11 @@ def viewer() -> Viewer:
     """This session's viewer."""
     found: Viewer = st.session_state["viewer"]
     return found
+
+
+def actor_name(said: str = "") -> str:
+    """Who acts: the name that was given when the act was made, or that stands on the page."""
+    return said or str(st.session_state.get("name", ""))
 
 
 def bound(field: str, value: object) -> dict[str, Any]:
@@ -77,6 +83,11 @@ def act(what: Callable[..., str], *keys: str) -> None:
         for key in keys:
             if isinstance(st.session_state[key], str) and key.startswith("typed-"):
                 st.session_state[key] = ""
+
+
+def refuse(error: RefineryError) -> None:
+    """Remember for `said` that something was refused."""
+    st.session_state[_SAID] = (False, str(error))
 
 
 def said() -> None:

@@ -10,8 +10,8 @@ from refinery.cli.output import many, safe
 from refinery.errors import InputError
 from refinery.snapshots import Snapshot
 from ui import show
-from ui.browse import pages, tiles
-from ui.core import PAGE, Screen
+from ui.browse import tiles
+from ui.core import Screen
 
 if TYPE_CHECKING:
     from refinery.diffs import SnapshotDiff
@@ -121,13 +121,8 @@ def _difference(screen: Screen, old: str, new: str) -> None:
 
 def _moves(screen: Screen, found: SnapshotDiff) -> None:
     start = int(screen.cursor) if screen.cursor.isascii() and screen.cursor.isdigit() else 0
-    moves = found.moves[start : start + PAGE]
+    following = start + screen.size
+    moves = found.moves[start:following]
     said = {m.sample_id: (_HOW[m.how], f"{m.cause}: {m.sentence}") for m in moves}
-
-    def say(sample_id: str) -> None:
-        for words in said[sample_id]:
-            show.text(words)
-
-    tiles(list(said), say)
-    following = start + PAGE
-    pages(str(start or ""), str(following) if following < len(found.moves) else None)
+    more = str(following) if following < len(found.moves) else None
+    tiles(list(said), said, "desk-moves", more)

@@ -93,6 +93,7 @@ def search(
     --random and --count."""
     from refinery.search import SearchRequest, vector_of
     from refinery.search import search as find
+    from refinery.vectors import vector_of_words
 
     session = start(ctx, as_json)
     likes = (like, like_text, like_file, like_vector)
@@ -118,11 +119,11 @@ def search(
         vector = vector_of(index, sample, space)
         where = _but_not(session, where, sample)
     elif like_text is not None:
-        vector = _row(project.embedder(space).embed_text([like_text]))
+        vector = vector_of_words(project, like_text, space)
     elif like_file is not None:
         vector = _picture(session, like_file, space)
     elif like_vector is not None:
-        vector = _stored_vector(like_vector)
+        vector = _vector_file(like_vector)
     else:
         vector = None
     request = SearchRequest(
@@ -230,49 +231,25 @@ def _but_not(session: Session, where: str | None, sample: str) -> str:
 
 
 def _picture(session: Session, path: Path, space: str) -> tuple[float, ...]:
-    """The vector of a picture on disk. InputError when it cannot be decoded."""
-    import datago
+    """The vector of a picture on disk. InputError when there is none."""
+    from refinery.vectors import vector_of_picture
 
-    embedder, limits = session.project.embedder(space), session.project.settings.inspect
     if not path.is_file():
         raise InputError(f"There is no file {path}.", kind="no_such_file")
-    found = datago.inspect(
-        [path],
-        tensor_side=embedder.input.side,
-        tensor_fit=embedder.input.fit,
-        max_bytes=limits.max_bytes,
-        max_pixels=limits.max_pixels,
-    )
-    reason = found.columns["reason"][0]
-    if reason is not None or found.tensors is None:
-        raise InputError(
-            f"{path} is no picture that can be decoded: {reason} ({found.columns['detail'][0]}).",
-            kind="unreadable_picture",
-        )
-    return _row(embedder.embed_images(found.tensors))
+    return vector_of_picture(session.project, path, space)
 
 
-def _stored_vector(path: Path) -> tuple[float, ...]:
-    """The vector in a file. InputError when it holds none; whether it fits the space is the index's to say."""
-    import json
-
-    import numpy as np
+def _vector_file(path: Path) -> tuple[float, ...]:
+    """The vector in a file; whether it fits the space is the index's to say. InputError when it holds none."""
+    from refinery.vectors import vector_in_file
 
     try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            values = np.array(json.loads(path.read_text(encoding="utf-8")), np.float64)
-        return tuple(float(value) for value in values.astype(np.float64).reshape(values.size))
-    except (OSError, ValueError, TypeError) as error:
+        return vector_in_file(path.read_bytes(), str(path))
+    except OSError as error:
         raise InputError(
-            f"{path} holds no vector: {error}. Expected a JSON array of numbers, or a .npy file.",
+            f"{path} cannot be read: {error}. Expected a JSON array of numbers, or a .npy file.",
             kind="bad_vector_file",
         ) from None
-
-
-def _row(vectors: Any) -> tuple[float, ...]:
-    return tuple(float(value) for value in vectors[0])
 
 
 def as_sort_field(text: str | None) -> str | None:

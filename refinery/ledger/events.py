@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from json.encoder import encode_basestring as _quoted
 from typing import Any
 
-from refinery.digests import canonical_json
+from refinery.digests import canonical_json, digest
 from refinery.errors import CorruptionError
 
 
@@ -192,6 +193,13 @@ class Event:
                 return "undo"
             case _:
                 return f"{self.type.value} {self.kind}"
+
+
+def of_act(events: Sequence[Event], act: str) -> list[Event]:
+    """The events as those of the act with this id (32 hex digits), each with an id that follows from the act's and its place:
+    an act that is repeated has the same events, which `Ledger.append` appends once."""
+    ids = {e.id: digest(f"{act} {n}".encode())[:32] for n, e in enumerate(events)}
+    return [replace(e, id=ids[e.id], cause=ids.get(e.cause or "", e.cause), group=act) for e in events]
 
 
 def may_take_off(actor: Actor, flag: Event) -> bool:

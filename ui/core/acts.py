@@ -1,0 +1,126 @@
+"""What people do in the viewer: ledger events in their name, each act once however often it is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from refinery.errors import ConfigError, InputError, RefineryError
+from refinery.ledger import Actor, ActorKind, Event, Selection, flag_event, tag_event, unflag_events
+from refinery.ledger.events import fresh_id, of_act
+from refinery.ledger.selection import select, undo_events
+from refinery.project import Refinery
+from refinery.replay import ReplayReport
+
+NEED_REASON = ("reject", "blocked")
+_ACT = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What an act wrote, and why the index did not follow at once; empty when it did."""
+
+    id: str
+    events: tuple[Event, ...]
+    behind: str = ""
+
+
+class Acts:
+    """The acts of one person on an open project. With `read_only`, every act is refused.
+
+    Each takes an id of its own (32 hex digits, made where the act is made: in the browser). An act that is sent again,
+    because its reply was lost, is in the ledger already and is answered with what it wrote.
+    """
+
+    def __init__(self, project: Refinery, *, read_only: bool = False) -> None:
+        self.project, self.read_only = project, read_only
+
+    def flag(
+        self, sample_ids: Sequence[str], kind: str, name: str, reason: str = "", act: str | None = None
+    ) -> Act:
+        """Stand a flag on each sample, all or none. InputError without a name, and for a reject or blocked without a reason."""
+        if kind in NEED_REASON and not reason.strip():
+            raise InputError(f"Say why: {kind} needs a reason.", kind="no_reason")
+        actor, kinds = self.actor(name), self.project.settings.known_flag_kinds
+        self.project.samples.check_seen(sample_ids)
+        said = reason.strip() or None
+        return self._once(
+            act, lambda: [flag_event(i, kind, actor, known_kinds=kinds, reason=said) for i in sample_ids]
+        )
+
+    def decide(
+        self, keep: Sequence[str], reject: Sequence[str], name: str, reason: str, act: str | None = None
+    ) -> Act:
+        """Keep some samples and reject others, as one act. InputError without a name, or for rejects without a reason."""
+        if reject and not reason.strip():
+            raise InputError("Say why: reject needs a reason.", kind="no_reason")
+        actor, kinds = self.actor(name), self.project.settings.known_flag_kinds
+        self.project.samples.check_seen([*keep, *reject])
+        said = reason.strip() or None
+        return self._once(
+            act,
+            lambda: [
+                flag_event(i, kind, actor, known_kinds=kinds, reason=said)
+                for kind, ids in (("keep", keep), ("reject", reject))
+                for i in ids
+            ],
+        )
+
+    def tag(self, sample_ids: Sequence[str], tag: str, name: str, act: str | None = None) -> Act:
+        """Stand a tag on each sample. InputError without a name, and for an empty or very long tag."""
+        actor = self.actor(name)
+        self.project.samples.check_seen(sample_ids)
+        return self._once(act, lambda: [tag_event(i, tag, actor) for i in sample_ids])
+
+    def unflag(self, sample_ids: Sequence[str], kind: str, name: str, act: str | None = None) -> Act:
+        """Take the flags of a kind off samples, whoever stood them. InputError when there are none."""
+        actor, kinds = self.actor(name), self.project.settings.known_flag_kinds
+        view = self.project.ledger.view()
+        return self._once(act, lambda: unflag_events(view, sample_ids, kind, actor, known_kinds=kinds))
+
+    def undo(
+        self, name: str, *, event: str | None = None, of_act: str | None = None, act: str | None = None
+    ) -> Act:
+        """Compensate one event, or one act, and all that follows from it. InputError when it is undone already."""
+        actor, view = self.actor(name), self.project.ledger.view()
+        chosen = Selection(event=event, act=of_act)
+        return self._once(act, lambda: undo_events(view, select(view, chosen), actor))
+
+    def replay(self) -> ReplayReport:
+        """Bring verdicts and index up to date."""
+        self.check_writable()
+        report = self.project.replay()
+        self.project.project()
+        return report
+
+    def actor(self, name: str) -> Actor:
+        """The person of this name. InputError without one; ConfigError when the viewer only reads."""
+        self.check_writable()
+        if not name.strip():
+            raise InputError("Say who you are: every act carries a name.", kind="no_actor")
+        return Actor(ActorKind.PERSON, name.strip())
+
+    def check_writable(self) -> None:
+        """ConfigError when the viewer only reads."""
+        if self.read_only:
+            raise ConfigError(
+                "This viewer is read only: start it without --read-only to write.", kind="read_only"
+            )
+
+    def follow(self) -> str:
+        """Let the index follow the ledger; why it did not, empty when it did. What is in the ledger is safe by now: an
+        index that cannot follow at once catches up at the next run."""
+        try:
+            return "" if self.project.projector.follow_ledger() is not None else "There is no index yet."
+        except RefineryError as error:
+            return f"The index did not follow: {error}"
+
+    def _once(self, act: str | None, make: Callable[[], Sequence[Event]]) -> Act:
+        act = act or fresh_id()
+        if not _ACT.fullmatch(act):
+            raise InputError(f"{act!r:.60} is no id of an act: it has 32 hex digits.", kind="bad_act")
+        events = self.project.ledger.view().where(group=act)
+        if not events:
+            events = self.project.ledger.append(of_act(make(), act))
+        return Act(act, tuple(events), self.follow())
