@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -50,23 +52,28 @@ def click(app: AppTest, label: str) -> AppTest:
     return shown(button.click().run())
 
 
-def test_find_open_reject_replay_and_undo(monkeypatch: pytest.MonkeyPatch, refined: Path) -> None:
+def desks(app: AppTest) -> list[dict[str, Any]]:
+    """What the desks of the page show."""
+    return [
+        json.loads(e.proto.json)
+        for e in app.get("bidi_component")
+        if e.proto.component_name == "refinery_desk"
+    ]
+
+
+def test_facets_narrow_the_grid_and_a_sample_says_what_stands_on_it(
+    monkeypatch: pytest.MonkeyPatch, refined: Path
+) -> None:
     app = run(monkeypatch, refined)
     app = shown(app.selectbox(key="screen-verdict").select("gold").run())
     assert link(app) == {"verdict": "gold"}
-    opened = next(b for b in app.button if (b.key or "").startswith("open-"))
-    sample = str(opened.key).removeprefix("open-")
-    app = shown(opened.click().run())
-    assert link(app) == {"verdict": "gold", "sample": sample}
-    assert "no rule of the policy holds it" in words(app)
-    app.text_input(key="name").set_value("ana").run()
-    app.selectbox(key="kind").select("reject")
-    app = click(app, "Flag")
-    assert "Say why" in words(app)
-    app.selectbox(key="kind").select("reject")
-    app.text_input(key="typed-reason").set_value(HOSTILE)
-    app = click(app, "Flag")
-    assert app.text_input(key="typed-reason").value == ""
+    (grid,) = desks(app)
+    tiles = grid["groups"][0]["tiles"]
+    assert {tile["verdict"] for tile in tiles} == {"gold"}
+    assert all(tile["image"] for tile in tiles)
+    sample = tiles[0]["id"]
+    Viewer.open(refined).acts.flag([sample], "reject", "ana", HOSTILE)
+    app = run(monkeypatch, refined, sample=sample)
     assert f"flag reject by person ana: {ESCAPED}" in words(app)
     assert "The last replay said gold; the next one will say held." in words(app)
     app = click(app, "Replay now")
@@ -152,6 +159,7 @@ def test_a_read_only_viewer_offers_no_acts(monkeypatch: pytest.MonkeyPatch, refi
     app = shown(app.run())
     assert "no rule of the policy holds it" in words(app)
     assert not app.text_input
+    assert all(desk["readOnly"] for desk in desks(app))
     assert {b.label for b in app.button} & {"Flag", "Tag", "Undo", "Replay now"} == set()
 
 

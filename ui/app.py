@@ -9,12 +9,13 @@ from pathlib import Path
 import streamlit as st
 
 from refinery.errors import RefineryError
-from ui import browse, fields, sample, show, snapshots
+from ui import browse, fields, sample, show, snapshots, triage
 from ui.core import Viewer, default_name
 
 PROJECT_VARIABLE = "REFINERY_PROJECT"
 _WITHOUT_INDEX = {"snapshots": snapshots.page, "fields": fields.page}
-_PAGES = {"": "Browse", "snapshots": "Snapshots", "fields": "Fields"}
+_WITH_INDEX = {"triage": triage.page}
+_PAGES = {"": "Browse", "triage": "Triage", "snapshots": "Snapshots", "fields": "Fields"}
 _STYLE = """<style>
 .stMainBlockContainer {padding: 2.5rem 3rem 3rem}
 [data-testid="stSidebarHeader"] {height: 1rem; padding-bottom: 0}
@@ -57,7 +58,7 @@ def main() -> None:
     elif show.screen().sample:
         sample.page()
     else:
-        browse.page()
+        _WITH_INDEX.get(show.screen().page, browse.page)()
 
 
 def _options() -> argparse.Namespace:

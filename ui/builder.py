@@ -9,7 +9,7 @@ import streamlit as st
 
 from refinery.cli.output import safe
 from refinery.errors import InputError
-from refinery.fields import Field
+from refinery.fields import BUILTIN_FIELDS, Field
 from refinery.index import Aggregate
 from ui import show
 from ui.core import Screen, clauses
@@ -58,7 +58,8 @@ def _add(screen: Screen) -> None:
     known = show.viewer().fields
     left, right = st.columns([1, 2], gap="large")
     with left:
-        name = st.selectbox("Field", [f.name for f in known.values() if clauses.kind_of(f) != "none"])
+        names = [f.name for f in (*known.attributes, *BUILTIN_FIELDS) if clauses.kind_of(f) != "none"]
+        name = st.selectbox("Field", names)
         field = known[name]
         show.text(field.description)
         ways = ["is", "has no value"]
@@ -87,6 +88,9 @@ def _added(clause: str, negated: bool) -> None:
 def _clause(screen: Screen, field: Field, way: str) -> str | None:
     """The widget of a field's kind, and the clause that it says by now."""
     key = f"builder-{field.name}"
+    if clauses.kind_of(field) == "typed" or way == "is, by typing":
+        typed = st.text_input("One value", key=f"{key}-typed")
+        return clauses.is_any_of(field, [typed]) if typed else None
     try:
         found = show.viewer().spread(
             screen, field.name, _OFFERED if clauses.kind_of(field) == "values" else 30
@@ -105,9 +109,6 @@ def _clause(screen: Screen, field: Field, way: str) -> str | None:
         case "truth":
             return clauses.is_true(field, st.radio("It is", ["true", "false"], key=key) == "true")
         case _:
-            if way == "is, by typing":
-                typed = st.text_input("One value", key=f"{key}-typed")
-                return clauses.is_any_of(field, [typed]) if typed else None
             counts = {str(bucket.value): bucket.count for bucket in found.buckets}
             chosen = st.multiselect(
                 "One of", list(counts), key=key, format_func=lambda v: f"{safe(v)} ({counts.get(v, 0):,})"

@@ -1,31 +1,9 @@
 // The desk: groups of thumbnails that one looks at, selects and judges, by mouse or by keyboard alone.
 //
-// Words from data only ever become textContent. An act (a flag, a tag, an undo) gets its id here and stays in this tab's
-// memory until the server says that it stands: a lost connection sends it again, and the id keeps it from standing twice.
+// An act (a flag, a tag, an undo) stays in this tab's memory until the server says that it stands: over a lost connection it
+// is sent again.
 
-const MEMORY = "refinery-desk";
 const PATIENCE = 4000;
-const SHAPES = { gold: "●", held: "■", pending: "○" };
-
-const make = (tag, className, words) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (words !== undefined) element.textContent = words;
-  return element;
-};
-
-const freshId = () =>
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
-
-const recall = (project) => {
-  try {
-    const found = JSON.parse(sessionStorage.getItem(`${MEMORY}:${project}`));
-    return { pending: found.pending ?? [], done: found.done ?? [], reason: found.reason ?? "" };
-  } catch {
-    return { pending: [], done: [], reason: "" };
-  }
-};
-
 class Desk {
   constructor(root) {
     this.root = root;
@@ -65,10 +43,7 @@ class Desk {
     const first = this.data === undefined;
     this.tell = component;
     this.data = component.data;
-    if (this.project !== this.data.project) {
-      this.project = this.data.project;
-      this.memory = recall(this.project);
-    }
+    this.memory = memoryOf(this.data.project);
     this.settle();
     if (this.shown !== this.data.shown) {
       this.shown = this.data.shown;
@@ -83,34 +58,13 @@ class Desk {
     if (first && this.data.focus) this.element.focus({ preventScroll: true });
   }
 
-  // Acts that the server has answered leave the memory.
+  // What the server has answered since, to this desk or to another one of the page.
   settle() {
-    const answered = this.data.answers;
-    let words = "";
-    let refused = false;
-    for (const act of [...this.memory.pending]) {
-      const answer = answered[act.id];
-      if (answer === undefined) continue;
-      this.memory.pending = this.memory.pending.filter((other) => other.id !== act.id);
-      words = answer.text;
-      refused = !answer.done;
-      if (answer.done && act.do === "undo") {
-        this.memory.done = this.memory.done.filter((id) => id !== act.of);
-        for (const [sample, said] of this.said) if (said.act === act.of) this.said.delete(sample);
-      } else if (answer.done) {
-        this.memory.done.push(act.id);
-        for (const said of this.said.values()) if (said.act === act.id) said.sure = true;
-      } else {
-        for (const [sample, said] of this.said) if (said.act === act.id) this.said.delete(sample);
-      }
+    for (const [, answer] of this.memory.settle(this.data.answers)) this.say(answer.text, !answer.done);
+    for (const [sample, said] of this.said) {
+      said.sure = this.memory.done.includes(said.act);
+      if (!said.sure && !this.memory.pending.some((act) => act.id === said.act)) this.said.delete(sample);
     }
-    if (words) this.say(words, refused);
-    this.remember();
-  }
-
-  remember() {
-    this.memory.done = this.memory.done.slice(-200);
-    sessionStorage.setItem(`${MEMORY}:${this.project}`, JSON.stringify(this.memory));
   }
 
   send() {
@@ -119,11 +73,9 @@ class Desk {
   }
 
   act(act) {
-    const whole = { id: freshId(), as: this.data.name, ...act };
-    this.memory.pending.push(whole);
-    this.remember();
+    const id = this.memory.add({ as: this.data.name, ...act });
     this.send();
-    return whole.id;
+    return id;
   }
 
   waiting() {
@@ -175,7 +127,7 @@ class Desk {
       const section = make("section", "group");
       if (group.title) section.append(make("h4", "", group.title));
       const grid = make("div", `grid ${this.data.density || "usual"}`);
-      for (const tile of group.tiles) grid.append(this.drawTile(tile, number));
+      for (const tile of group.tiles) grid.append(this.addTile(tile, number));
       section.append(grid);
       return section;
     });
@@ -184,31 +136,10 @@ class Desk {
     this.mark();
   }
 
-  drawTile(tile, group) {
-    const cell = make("figure", "tile");
+  addTile(tile, group) {
     const index = this.tiles.length;
+    const cell = drawTile(tile, this.said.get(tile.id));
     cell.id = `tile-${index}`;
-    cell.dataset.sample = tile.id;
-    cell.setAttribute("role", "option");
-    cell.setAttribute("aria-label", `sample ${tile.id.slice(0, 8)} ${tile.verdict}`);
-    if (tile.image) {
-      const picture = make("img");
-      picture.src = `data:image/jpeg;base64,${tile.image}`;
-      picture.alt = "";
-      picture.draggable = false;
-      cell.append(picture);
-    } else {
-      cell.append(make("div", "none", "✕ no picture"));
-    }
-    const caption = make("figcaption");
-    if (tile.verdict) caption.append(make("span", `badge ${tile.verdict}`, `${SHAPES[tile.verdict] ?? ""} ${tile.verdict}`));
-    if (tile.mark) caption.append(make("span", "mark", tile.mark));
-    if (tile.score) caption.append(make("span", "score", tile.score));
-    for (const flag of tile.flags) caption.append(make("span", "flag", `⚑ ${flag}`));
-    const said = this.said.get(tile.id);
-    if (said) caption.append(make("span", said.sure ? "said" : "said waits", `${said.sure ? "✓" : "…"} ${said.word}`));
-    caption.append(make("div", "line", tile.line));
-    cell.append(caption);
     cell.addEventListener("click", (event) => this.clicked(index, event));
     cell.addEventListener("dblclick", () => this.open());
     this.tiles.push({ ...tile, cell, group });
@@ -231,32 +162,7 @@ class Desk {
 
   toggleHelp() {
     if (this.help.childElementCount) return this.help.replaceChildren();
-    const rows = [
-      ["← → ↑ ↓", "move"],
-      ["Shift + arrows", "select a range"],
-      ["Space", "select or not"],
-      ["Ctrl + A", "select the page"],
-      ["Esc", "select nothing"],
-      ["Enter", "open"],
-      ["s", "the most similar to it"],
-      ["n, f", "next page, first page"],
-    ];
-    if (!this.data.readOnly && this.data.triage === "clusters") {
-      rows.push(["a", "accept: keep the one that is marked, reject the others"]);
-      rows.push(["k", "keep this one, reject the others"], ["d", "no duplicates: keep all"]);
-      rows.push(["Tab, Shift + Tab", "next, previous cluster"]);
-    } else if (!this.data.readOnly) {
-      for (const { kind, key } of this.data.kinds) rows.push([key, `flag ${kind}`]);
-      rows.push(["t", "tag"]);
-    }
-    if (!this.data.readOnly) rows.push(["u", "undo the last act"]);
-    const table = make("table");
-    for (const [keys, words] of rows) {
-      const row = make("tr");
-      row.append(make("th", "", keys), make("td", "", words));
-      table.append(row);
-    }
-    this.help.replaceChildren(table);
+    this.help.replaceChildren(drawHelp(this.data));
   }
 
   // Moving and selecting -------------------------------------------------------------------------
@@ -404,8 +310,7 @@ class Desk {
   }
 
   undo() {
-    const waits = new Set(this.memory.pending.filter((act) => act.do === "undo").map((act) => act.of));
-    const of = this.memory.done.filter((id) => !waits.has(id)).at(-1);
+    const of = this.memory.newest();
     if (of) this.act({ do: "undo", of });
     else this.say("Nothing that this tab did is left to undo.", true);
   }

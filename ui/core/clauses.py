@@ -12,7 +12,7 @@ from refinery.filter import Filter, parse
 from refinery.filter.ast import And, Or
 from ui.core.screen import quoted
 
-Kind = Literal["range", "dates", "values", "words", "truth", "none"]
+Kind = Literal["range", "dates", "values", "typed", "words", "truth", "none"]
 
 _KINDS: dict[FieldType, Kind] = {
     FieldType.INTEGER: "range",
@@ -24,6 +24,7 @@ _KINDS: dict[FieldType, Kind] = {
     FieldType.BOOLEAN: "truth",
     FieldType.JSON: "none",
 }
+_MANY = frozenset({"sample_id", "pixel_digest", "phash", "uri"})  # nearly as many values as samples
 
 
 def split(where: str, known: Fields) -> list[str]:
@@ -41,7 +42,7 @@ def join(clauses: Sequence[str], known: Fields) -> str:
 
 def kind_of(field: Field) -> Kind:
     """Which kind of widget asks for a field."""
-    return _KINDS[field.type]
+    return "typed" if field.name in _MANY and field.builtin else _KINDS[field.type]
 
 
 def in_range(field: Field, low: float, high: float) -> str:

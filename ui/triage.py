@@ -1,0 +1,88 @@
+"""Triage: work off what waits for a person's word, by keyboard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from refinery.cli.output import safe
+from refinery.errors import RefineryError
+from ui import builder, show
+from ui.browse import tile
+from ui.core import Screen
+from ui.core.triage import NEWEST, QUEUES, Item, Triage
+from ui.desk import Group, Tile, desk
+
+_ABOUT = {
+    "duplicates": "Clusters side by side: accept the one that would be kept, keep another, or keep all.",
+    "held": "What rules hold back: keep what they are wrong about, reject what they are right about.",
+    "uncertain": f"Flags of models with a confidence near one half, the least sure first (of the newest {NEWEST:,} events).",
+    "disagreeing": f"One model says keep, another says reject, blocked or review (of the newest {NEWEST:,} events).",
+    "evals": "What evals found, by one result.",
+    "feedback": "What users said, the most first.",
+}
+
+
+def page() -> None:
+    """The page of the queue that the URL names."""
+    screen = show.screen()
+    st.header("Triage")
+    chosen = screen.queue if screen.queue in QUEUES else "duplicates"
+    st.segmented_control(
+        "Queue", list(QUEUES), format_func=lambda q: QUEUES[q], **show.bound("queue", chosen)
+    )
+    st.caption(_ABOUT[chosen] + " What a person has decided on is in no queue.")
+    builder.bar(screen)
+    triage = Triage(show.viewer())
+    _choices(screen, chosen, triage)
+    try:
+        queue = triage.page(screen.change(queue=chosen, cursor=screen.cursor))
+    except RefineryError as error:
+        show.notice("This cannot be shown", error)
+        st.button("Start anew", on_click=show.go, args=(Screen(page="triage"),))
+        return
+    if not queue.groups:
+        st.subheader("Nothing waits here")
+        st.caption("Every sample of this queue has a person's word, or there is none.")
+        return
+    clusters = chosen == "duplicates"
+    desk(
+        [Group([_tile(item) for item in items], _title(items) if clusters else "") for items in queue.groups],
+        key="desk-triage",
+        following=queue.cursor,
+        triage="clusters" if clusters else "list",
+    )
+
+
+def _choices(screen: Screen, queue: str, triage: Triage) -> None:
+    """What a queue is narrowed or sorted by."""
+    if queue == "held":
+        reasons = sorted({*show.viewer().values("reason"), *filter(None, [screen.reason])})
+        st.selectbox(
+            "Reason",
+            reasons,
+            format_func=safe,
+            placeholder="any",
+            **show.bound("reason", screen.reason or None),
+        )
+    elif queue in ("evals", "feedback"):
+        options = [sign + name for name in triage.results(queue) for sign in ("-", "")]
+        if options:
+            st.selectbox(
+                "Result",
+                options,
+                format_func=lambda o: (
+                    f"{o[1:]}, greatest first" if o.startswith("-") else f"{o}, least first"
+                ),
+                **show.bound("sort", screen.sort if screen.sort in options else options[0]),
+            )
+
+
+def _tile(item: Item) -> Tile:
+    found = tile(item.document, None, "would be kept" if item.keeper else "")
+    return replace(found, line=item.why or found.line, keeper=item.keeper)
+
+
+def _title(items: list[Item]) -> str:
+    return f"{len(items)} near-duplicates"
