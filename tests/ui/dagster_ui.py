@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"
-_FLAGS = (
+FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
@@ -62,7 +62,7 @@ def browser(width: int = 1600, height: int = 1000) -> Iterator[Page]:
         context = playwright.chromium.launch_persistent_context(
             profile,
             executable_path=CHROMIUM,
-            args=[*_FLAGS],
+            args=[*FLAGS],
             viewport={"width": width, "height": height},
         )
         context.set_default_timeout(PATIENCE)

@@ -1,20 +1,15 @@
-"""The viewer in a real browser: find, open, reject, replay, undo; links, going back, hostile words."""
+"""The viewer in a real browser: find, reject, replay, undo; links, going back, two people, hostile words."""
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dagster_ui import CHROMIUM, PATIENCE, ROOT, browser
+from dagster_ui import CHROMIUM
 from playwright.sync_api import Page, expect
+from viewer import because, choose, desk, served, shown, stands, text
 
 from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.project import Refinery
@@ -25,102 +20,115 @@ ANA = Actor(ActorKind.PERSON, "ana")
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.xdist_group("viewer"),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
 ]
 
 
-@pytest.fixture
-def address(refined: Path) -> Iterator[str]:
-    """Where `refinery view` serves the refined project."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "refinery.cli", "--project", str(refined), "view", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    try:
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5):
-                    break
-            except (urllib.error.URLError, OSError):
-                with pytest.raises(subprocess.TimeoutExpired):
-                    server.wait(0.25)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        assert server.wait(30) == 0
+def test_a_curator_finds_rejects_replays_sees_it_leave_gold_and_undoes(page: Page, project: Path) -> None:
+    opened = Refinery.open(project)
+    sample = Viewer(opened).browse(Screen(verdict="gold")).hits[0].sample_id
+    with served(project) as address:
+        page.goto(address)
+        text(page, "samples match, in order of id")
+        page.get_by_label("You are", exact=True).fill("ana")
+        page.get_by_label("Filter", exact=True).fill("min_side >= 256 AND NOT has_flag('reject')")
+        page.get_by_label("Filter", exact=True).press("Enter")
+        choose(page, "Verdict", "gold")
+        expect(page).to_have_url(re.compile(r"where=min_side.*verdict=gold"))
+        expect(desk(page).locator(f"[data-sample='{sample}']")).to_be_visible()
+        before = shown(page)
+        assert before[0] == sample
+
+        desk(page).press("x")
+        because(page, HOSTILE)
+        stands(page, "1 event in the ledger")
+        assert shown(page) == before[1:]  # the filter leaves out what is rejected
+        page.get_by_role("button", name="Replay now").click()
+        text(page, "verdicts changed")
+        assert Viewer.open(project).browse(Screen(reason="rejected")).selected == 1
+        (flag,) = Refinery.open(project).ledger.view().flags(sample)
+        assert (flag.actor, flag.kind, flag.reason) == (ANA, "reject", HOSTILE.strip())
+
+        page.goto(f"{address}/?sample={sample[:12]}")
+        text(page, "a person beats models and rules")
+        expect(page.get_by_text("■ held").first).to_be_visible()
+        desk(page).press("u")
+        stands(page, "1 event in the ledger")
+        page.get_by_role("button", name="Replay now").click()
+        text(page, "no rule of the policy holds it")
+        expect(page.get_by_text("● gold").first).to_be_visible()
+    assert Viewer.open(project).browse(Screen(verdict="gold")).hits[0].sample_id == sample
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with browser(1280, 800) as opened:
-        expect.set_options(timeout=PATIENCE)
-        yield opened
-
-
-def text(page: Page, words: str) -> None:
-    """These words are on the page, and still are when it has drawn all it has to."""
-    expect(page.get_by_text(words).first).to_be_visible()
-    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
-    expect(page.get_by_text(words).first).to_be_visible()
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    page.get_by_role("combobox", name=re.compile(label)).click()
-    page.get_by_role("option", name=option).click()
-
-
-def test_a_curator_finds_rejects_replays_and_undoes_and_hostile_words_stay_words(
-    page: Page, address: str, refined: Path
+def test_a_link_shows_the_same_in_another_browser_and_going_back_goes_back(
+    page: Page, person: Callable[[], Page], project: Path
 ) -> None:
+    link = "where=width > 100 AND NOT near_duplicate&sort=-sharpness&density=dense"
+    with served(project) as address:
+        page.goto(f"{address}/?{link}")
+        text(page, "samples match, sorted")
+        there = shown(page)
+        other = person()
+        other.goto(page.url)
+        text(other, "samples match, sorted")
+        assert shown(other) == there
+        page.get_by_label("Save as view", exact=True).fill("sharp")
+        page.get_by_label("Save as view", exact=True).press("Enter")
+        page.get_by_role("button", name="Save view").click()
+        text(page, "Saved as sharp@1.")
+        other.goto(f"{address}/?view=sharp&density=dense")
+        expect(other.get_by_role("button", name="Leave the view")).to_be_visible()
+        assert shown(other) == there
+        desk(page).press("Enter")
+        expect(page).to_have_url(re.compile(f"sample={there[0]}"))
+        text(page, "Because")
+        page.go_back()
+        text(page, "samples match, sorted")
+        assert shown(page) == there
+
+
+def test_two_people_flag_at_once_and_each_sees_the_others_flag(
+    page: Page, person: Callable[[], Page], project: Path
+) -> None:
+    first, second = [h.sample_id for h in Viewer.open(project).browse(Screen(verdict="gold")).hits[:2]]
+    other = person()
+    with served(project) as address:
+        for who, where in (("ana", page), ("ben", other)):
+            where.goto(f"{address}/?verdict=gold")
+            where.get_by_label("You are", exact=True).fill(who)
+            where.get_by_label("You are", exact=True).press("Enter")
+            text(where, "samples match, in order of id")
+        desk(page).press("r")
+        desk(other).press("ArrowRight")
+        desk(other).press("r")
+        stands(page, "1 event")
+        stands(other, "1 event")
+        for where in (page, other):
+            where.reload()
+            for sample in (first, second):
+                expect(desk(where).locator(f"[data-sample='{sample}']")).to_contain_text("⚑ review")
+    view = Refinery.open(project).ledger.view()
+    assert [str(e.actor) for i in (first, second) for e in view.flags(i)] == ["person ana", "person ben"]
+
+
+def test_hostile_words_stay_words_and_no_other_host_is_reached(page: Page, refined: Path) -> None:
     project = Refinery.open(refined)
     sample = Viewer(project).browse(Screen(verdict="gold")).hits[0].sample_id
     project.tag([sample], HOSTILE, ANA)
+    project.flag([sample], "review", ANA, reason=HOSTILE)
     project.ledger.append([Event(EventType.ATTRIBUTE, ANA, sample, kind="caption", value=HOSTILE)])
     project.replay()
     project.project()
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
-
-    page.goto(address)
-    text(page, "samples match, in order of id")
-    page.get_by_label("Filter", exact=True).fill("min_side >= 256 AND NOT has_flag('reject')")
-    page.get_by_label("Filter", exact=True).press("Enter")
-    choose(page, "Verdict", "gold")
-    expect(page).to_have_url(re.compile(r"where=min_side.*verdict=gold"))
-    text(page, "samples match, in order of id")
-    button = page.get_by_role("button", name=sample[:8], exact=True)
-    expect(button).to_have_count(1)  # the grid of before is there until the new one is drawn
-    button.click()
-    expect(page).to_have_url(re.compile(f"where=min_side.*verdict=gold&sample={sample}"))
-    text(page, "no rule of the policy holds it")
-
-    choose(page, "Flag", "reject")
-    page.get_by_role("textbox", name="Reason", exact=True).fill(HOSTILE)
-    page.get_by_role("button", name="Flag", exact=True).click()
-    text(page, "The last replay said gold; the next one will say held.")
-    page.get_by_role("button", name="Replay now").click()
-    text(page, "verdicts changed")
-    expect(page.get_by_text("■ held").first).to_be_visible()
-    assert Viewer.open(refined).browse(Screen(reason="rejected")).selected == 1
-    page.get_by_role("tab", name="Attributes").click()
-    text(page, "caption: <script>window.hacked=1</script>")
-    page.get_by_role("tab", name="History").click()
-    text(page, "<script>window.hacked=1</script>")
-
-    page.reload()
-    text(page, "a person beats models and rules")
-    page.get_by_role("button", name="Undo", exact=True).click()
-    text(page, "In the ledger at offset")
-    page.get_by_role("button", name="Replay now").click()
-    text(page, "verdicts changed")
-    text(page, "no rule of the policy holds it")
-    expect(page.get_by_text("● gold").first).to_be_visible()
-    page.get_by_role("button", name="Back to the grid").click()
-    expect(page).to_have_url(re.compile(r"where=min_side.*verdict=gold$"))
-    page.go_back()
-    expect(page).to_have_url(re.compile(f"sample={sample}"))
-    text(page, "no rule of the policy holds it")
-
+    with served(refined) as address:
+        page.goto(f"{address}/?verdict=gold")
+        text(page, "<script>window.hacked=1</script>")
+        page.goto(f"{address}/?sample={sample}")
+        page.get_by_role("tab", name="Attributes").click()
+        text(page, "caption: <script>window.hacked=1</script>")
+        page.get_by_role("tab", name="History").click()
+        text(page, "flag review by person ana: <script>window.hacked=1</script>")
     assert page.evaluate("window.hacked") is None
     assert all(url.startswith((address, "data:", "blob:")) for url in requests), requests
