@@ -16,9 +16,9 @@ from refinery.project import Refinery
 from tests.servers import S3Server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def chromium() -> Iterator[Browser]:
-    """A real browser."""
+    """A real browser, for one test: its event loop would be in the way of the fixtures that run Dagster."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         yield opened

@@ -47,7 +47,6 @@ class Desk {
     this.settle();
     if (this.shown !== this.data.shown) {
       this.shown = this.data.shown;
-      this.said.clear();
       this.chosen.clear();
       this.at = this.anchor = 0;
     }
@@ -133,6 +132,8 @@ class Desk {
     });
     this.groups.replaceChildren(...groups);
     this.at = Math.min(this.at, Math.max(0, this.tiles.length - 1));
+    const waits = this.tiles.findIndex((tile) => !this.said.has(tile.id));
+    if (this.data.triage && this.said.has(this.tiles[this.at]?.id) && waits >= 0) this.at = this.anchor = waits;
     this.mark();
   }
 
@@ -354,7 +355,7 @@ class Desk {
   onward() {
     const next = this.tiles.findIndex((tile, index) => index > this.at && !this.said.has(tile.id));
     if (next >= 0) this.move(next, false);
-    else if (this.data.pages.next) this.go({ page: "next" });
+    else if (!this.memory.pending.length) this.go({ page: "next" });
   }
 
   ask(label, value, then) {
