@@ -34,6 +34,7 @@ from refinery.views import View
 from ui.core import pictures
 from ui.core.acts import Acts
 from ui.core.payloads import Payload, overlay, payloads_of
+from ui.core.policies import Policies
 from ui.core.screen import FACETS, Screen
 
 _MOST_VALUES = 200
@@ -56,6 +57,7 @@ class Viewer:
     def __init__(self, project: Refinery, *, read_only: bool = False) -> None:
         self.project, self.read_only = project, read_only
         self.acts = Acts(project, read_only=read_only)
+        self.policies = Policies(project, self.acts)
         self.fields = project.fields
         self._meaning = lru_cache(maxsize=64)(lambda words: vector_of_words(project, words))
         self._config = _config(project.path)
