@@ -114,7 +114,7 @@ def test_nobody_adopts_without_a_name_or_in_a_viewer_that_only_reads(viewer: Vie
     with pytest.raises(ConfigError, match="read only"):
         reader.policies.adopt(draft, "ana")
     with pytest.raises(ConfigError, match="read only"):
-        reader.policies.freeze_again("gold@1", "ana")
+        reader.freezing.again("gold@1", "ana")
     assert viewer.policies.current() == before
 
 
@@ -152,11 +152,14 @@ def test_yaml_that_is_endless_when_written_out_is_refused_shortly(viewer: Viewer
 def test_a_dataset_is_frozen_again_as_it_was_and_compared(viewer: Viewer) -> None:
     old, _ = viewer.project.freeze("big", "width > 300", Splits.parse("train=0.5,val=0.5", 7), actor=ANA)
     viewer.project.project()
-    assert viewer.policies.newest() == old
-    assert viewer.policies.freeze_again(old.ref, "ana") == (old, False)
+    assert viewer.freezing.newest() == old
+    unchanged = viewer.freezing.again(old.ref, "ana")
+    assert (unchanged.snapshot, unchanged.new) == (old, False)
     viewer.policies.adopt(stricter(viewer), "ana")
-    new, fresh = viewer.policies.freeze_again(old.ref, "ana")
-    assert fresh
+    done = viewer.freezing.again(old.ref, "ana")
+    new = done.snapshot
+    assert done.new
+    assert done.behind == ""
     assert (new.ref, new.filter) == ("big@2", old.filter)
     assert new.splits is not None
     assert old.splits is not None

@@ -9,13 +9,27 @@ from pathlib import Path
 import streamlit as st
 
 from refinery.errors import RefineryError
-from ui import browse, fields, sample, show, sign_in, snapshots, triage
+from ui import browse, fields, health, policy, sample, show, sign_in, snapshots, triage, views
 from ui.core import Viewer, default_name
 
 PROJECT_VARIABLE = "REFINERY_PROJECT"
-_WITHOUT_INDEX = {"snapshots": snapshots.page, "fields": fields.page}
+_WITHOUT_INDEX = {
+    "views": views.page,
+    "policy": policy.page,
+    "snapshots": snapshots.page,
+    "health": health.page,
+    "fields": fields.page,
+}
 _WITH_INDEX = {"triage": triage.page}
-_PAGES = {"": "Browse", "triage": "Triage", "snapshots": "Snapshots", "fields": "Fields"}
+_PAGES = {
+    "": "Browse",
+    "triage": "Triage",
+    "views": "Views",
+    "policy": "Policy",
+    "snapshots": "Snapshots",
+    "health": "Health",
+    "fields": "Fields",
+}
 _STYLE = """<style>
 .stMainBlockContainer {padding: 2.5rem 3rem 3rem}
 [data-testid="stSidebarHeader"] {height: 1rem; padding-bottom: 0}

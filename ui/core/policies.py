@@ -11,12 +11,9 @@ from pathlib import Path
 
 from refinery.digests import digest
 from refinery.errors import ConfigError, ConflictError, InputError, RefineryError
-from refinery.freezing import freeze
 from refinery.policy import Policy, parse_policy
 from refinery.project import Refinery
 from refinery.replay import ReplayReport
-from refinery.snapshot_splits import SnapshotSplits
-from refinery.snapshots import Snapshot
 from refinery.trials import Trial, try_policy
 from ui.core.acts import Acts
 
@@ -85,23 +82,6 @@ class Policies:
         except RefineryError as error:
             return Adoption(policy, None, str(error))
         return Adoption(policy, report)
-
-    def newest(self) -> Snapshot | None:
-        """The snapshot that was frozen last, of any dataset."""
-        found = self._project.snapshots.all()
-        return max(found, key=lambda s: (s.ledger_offset, s.created_at), default=None)
-
-    def freeze_again(self, ref: str, name: str) -> tuple[Snapshot, bool]:
-        """Freeze the dataset of a snapshot as its next version, in the same way. (snapshot, True) when it is new; (the newest,
-        False) when nothing differs."""
-        actor, old = self._acts.actor(name), self._project.snapshots.get(ref)
-        filter_text, splits = None, None
-        if old.name not in self._project.settings.datasets:
-            filter_text = old.filter
-            splits = SnapshotSplits(self._project.store, old).rule if old.splits is not None else None
-        frozen = freeze(self._project, old.name, filter_text, splits, actor)
-        self._project.project()
-        return frozen
 
     def _read(self) -> bytes:
         try:
