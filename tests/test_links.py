@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from refinery.errors import ConfigError
 from refinery.links import asset_link, batch_link, sample_link, snapshot_link, viewer_link
-from ui.core import Screen
+from tests.test_viewer_app import run
+from ui.core import Screen, Viewer
 
 SAMPLE = "ab" * 32
 
@@ -44,3 +46,19 @@ def test_a_link_to_dagster_is_there_only_when_its_address_is_known() -> None:
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="REFINERY_DAGSTER_URL"):
         asset_link("verdicts", environment={"REFINERY_DAGSTER_URL": address})
+
+
+def test_a_sample_leads_to_the_runs_of_its_batches_when_dagster_has_an_address(
+    monkeypatch: pytest.MonkeyPatch, refined_folder: Path
+) -> None:
+    viewer = Viewer.open(refined_folder)
+    sample = viewer.browse(Screen(verdict="gold")).hits[0].sample_id
+    monkeypatch.delenv("REFINERY_DAGSTER_URL", raising=False)
+    assert not run(monkeypatch, refined_folder, sample=sample).link_button
+    monkeypatch.setenv("REFINERY_DAGSTER_URL", "http://127.0.0.1:3000")
+    links = {button.url for button in run(monkeypatch, refined_folder, sample=sample).link_button}
+    batch = viewer.explain(sample).origins[0]["batch"]
+    assert links >= {
+        f"http://127.0.0.1:3000/assets/{asset}?view=partitions&partition={batch}"
+        for asset in ("raw_samples", "inspected", "embeddings")
+    }

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster_ui import CHROMIUM, PATIENCE, ROOT, browser
+from dagster_ui import CHROMIUM, ROOT
 from oidc_provider import CLIENT, SECRET, provider
 from playwright.sync_api import Page, expect
-from viewing import free_port, viewing
+from viewer import free_port, started
 
 PASSWORD = "correct horse battery"
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.xdist_group("viewer"),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
 ]
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with browser(1280, 800) as opened:
-        expect.set_options(timeout=PATIENCE)
-        yield opened
 
 
 def sign_in(page: Page, name: str, password: str) -> None:
@@ -56,7 +49,7 @@ def test_nothing_is_seen_before_the_password_and_a_reload_keeps_one_in(
 ) -> None:
     file, log = tmp_path / "password", tmp_path / "log"
     file.write_text(PASSWORD + "\n")
-    with viewing(refined_folder, "--password-file", str(file), log=log) as (address, server):
+    with started(refined_folder, "--password-file", str(file), log=log) as (address, server):
         page.goto(f"{address}/?verdict=gold")
         expect(page.get_by_role("button", name="Sign in")).to_be_visible()
         assert page.get_by_text("samples match").count() == 0
@@ -87,7 +80,7 @@ def test_who_signs_in_with_openid_connect_acts_in_the_name_their_provider_vouche
     port = free_port()
     with provider({"sub": "1", "email": "ana@example.org"}) as issuer:
         file = secrets_toml(tmp_path / "secrets.toml", issuer, port, "@example.org")
-        with viewing(refined_folder, "--oidc", str(file), port=port) as (address, _):
+        with started(refined_folder, "--oidc", str(file), port=port) as (address, _):
             page.goto(address)
             expect(page.get_by_role("button", name="Sign in")).to_be_visible()
             assert page.get_by_text("samples match").count() == 0
@@ -101,7 +94,7 @@ def test_a_person_who_is_not_named_sees_nothing(page: Page, refined_folder: Path
     port = free_port()
     with provider({"sub": "1", "email": "ana@example.org", "email_verified": False}) as issuer:
         file = secrets_toml(tmp_path / "secrets.toml", issuer, port, "@example.org")
-        with viewing(refined_folder, "--oidc", str(file), port=port) as (address, _):
+        with started(refined_folder, "--oidc", str(file), port=port) as (address, _):
             page.goto(address)
             page.get_by_role("button", name="Sign in").click()
             expect(page.get_by_text("You may not see this project")).to_be_visible()
