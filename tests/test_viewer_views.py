@@ -12,7 +12,7 @@ from refinery.fields import Field, FieldType
 from refinery.ledger import Actor, ActorKind, EventType
 from refinery.project import Refinery
 from tests.test_viewer_app import ANA, APP, ESCAPED, HOSTILE, click, link, run, shown, words
-from ui.core import Screen, Viewer
+from ui.core import Viewer
 
 
 def press(app: AppTest, key: str) -> AppTest:
@@ -117,7 +117,6 @@ def test_a_lock_that_is_damaged_or_missing_says_so(refined: Path) -> None:
     lock = refined / "store" / "snapshots" / "gold" / "1.lock.json"
     lock.chmod(0o600)
     lock.write_bytes(lock.read_bytes().replace(b"gold@1", b"gold@2"))
-    assert viewer.freezing.pinned(snapshot.ref)["lock"].startswith("damaged")
+    assert Viewer.open(refined).freezing.pinned(snapshot.ref)["lock"].startswith("damaged")
     lock.unlink()
-    assert "Freeze it again" in viewer.freezing.pinned(snapshot.ref)["lock"]
-    assert viewer.browse(Screen()).selected
+    assert "Freeze it again" in Viewer.open(refined).freezing.pinned(snapshot.ref)["lock"]

@@ -262,7 +262,8 @@ def _why(move: dict[str, Any]) -> str:
 def _adopt() -> str:
     policies = show.viewer().policies
     newest = show.viewer().freezing.newest()
-    done = policies.adopt(st.session_state[_DRAFT], show.actor_name())
+    with st.spinner("Replaying…"):
+        done = policies.adopt(st.session_state[_DRAFT], show.actor_name())
     _load()
     show.change(cursor="")
     st.session_state[_ADOPTED] = newest.ref if newest else ""

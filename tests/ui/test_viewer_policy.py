@@ -33,6 +33,7 @@ def test_a_curator_tries_a_policy_adopts_it_and_sees_what_differs_and_why(page: 
         text(page, "the verdicts were made under it")
         page.get_by_label("You are", exact=True).fill("ana")
         editor = page.get_by_role("textbox", name="policy.yaml")
+        expect(editor).to_have_value(re.compile("min_side < 256"))
         draft = editor.input_value()
 
         editor.fill(f"{draft}# {HOSTILE}\nrules: {HOSTILE}\n")

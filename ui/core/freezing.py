@@ -27,6 +27,7 @@ class Freezing:
 
     def __init__(self, project: Refinery, acts: Acts) -> None:
         self._project, self._acts = project, acts
+        self._pinned: dict[str, dict[str, str]] = {}
 
     def newest(self) -> Snapshot | None:
         """The snapshot that was frozen last, of any dataset."""
@@ -57,7 +58,10 @@ class Freezing:
         return Frozen(snapshot, new, self._follow())
 
     def pinned(self, ref: str) -> dict[str, str]:
-        """What the lock of a snapshot pins, by name and in words; one entry that says why when it has no lock to rely on."""
+        """What the lock of a snapshot pins, by name and in words, as it was when first asked for; one entry that says why when it
+        has no lock to rely on."""
+        if ref in self._pinned:
+            return self._pinned[ref]
         try:
             lock = Locks(self._project.store).read(ref)
         except CorruptionError as error:
@@ -70,7 +74,8 @@ class Freezing:
             "facts": f"{len(lock.facts):,} files, each by the root of its rows",
             "batches": f"{len(lock.batches):,}, of which {len(lock.compared):,} compared for near-duplicates",
         }
-        return found | ({"clusters": lock.clusters} if lock.clusters else {})
+        self._pinned[ref] = found | ({"clusters": lock.clusters} if lock.clusters else {})
+        return self._pinned[ref]
 
     def _follow(self) -> str:
         """Let the index learn of it. The snapshot is there by now, whatever becomes of that."""
