@@ -34,6 +34,7 @@ _STYLE = """<style>
 .stMainBlockContainer {padding: 2.5rem 3rem 3rem}
 [data-testid="stSidebarHeader"] {height: 1rem; padding-bottom: 0}
 [data-testid="stImage"] img {max-height: 32rem; object-fit: contain}
+.st-key-policy-text textarea {font-family: var(--st-code-font, monospace); font-size: 0.85rem}
 </style>"""
 
 

@@ -158,7 +158,11 @@ def _tried(trial: Trial, fresh: bool) -> None:
         for word, now in trial.now.items():
             then = trial.found.counts.get(word, 0)
             st.metric(
-                f"{_SHAPES[word]} {word}", f"{then:,}", f"{then - now:+,}", delta_color="off", width=160
+                f"{_SHAPES[word]} {word}",
+                f"{then:,}",
+                f"{then - now:+,}" if then != now else None,
+                delta_color="off",
+                width=160,
             )
     if not show.viewer().read_only:
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -57,7 +57,8 @@ def _gate(password: str) -> Gate:
 
 
 def _ask(gate: Gate) -> None:
-    show.said()
+    with st.container(width=420):
+        show.said()
     with st.form("sign-in", width=420):
         st.subheader("Sign in")
         st.text_input("You are", key="typed-name", autocomplete="username")
