@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from refinery.errors import ConfigError, InputError
 from refinery.sign_in import Gate, check_sign_in, may_enter, person, read_password
+from tests.test_viewer_app import click, run, shown, words
 
 SECRET = "correct horse"
 HERE = "192.0.2.7"
@@ -182,3 +184,50 @@ def test_a_person_has_the_name_that_their_provider_vouches_for(claims: dict[str,
 )
 def test_only_people_who_are_named_enter(name: str, people: list[str], may: bool) -> None:
     assert may_enter(name, people) is may
+
+
+def test_the_pages_ask_before_they_show_anything(
+    monkeypatch: pytest.MonkeyPatch, refined_folder: Path
+) -> None:
+    monkeypatch.setenv("REFINERY_VIEWER_PASSWORD", SECRET)
+    app = run(monkeypatch, refined_folder, page="fields")
+    assert not app.header
+    assert not app.dataframe
+    assert not app.radio
+    app.text_input(key="typed-name").set_value("ana")
+    app.text_input(key="typed-password").set_value("something else")
+    app = click(app, "Sign in")
+    assert "That is not the password." in words(app)
+    assert not app.header
+    app.text_input(key="typed-password").set_value(SECRET)
+    app = click(app, "Sign in")
+    assert app.header[0].value == "Fields"
+    assert app.text_input(key="name").value == "ana"
+    assert app.session_state["typed-password"] == ""  # the password is kept nowhere
+    monkeypatch.setenv("REFINERY_VIEWER_PASSWORD", "another one by now")
+    assert not shown(app.run()).header
+    monkeypatch.setenv("REFINERY_VIEWER_PASSWORD", SECRET)
+    app = click(shown(app.run()), "Sign out")
+    assert not app.header
+    assert app.text_input(key="typed-password")
+
+
+def test_nobody_acts_in_the_name_of_another_when_a_provider_vouches() -> None:
+    def page() -> None:
+        import streamlit as st
+
+        from refinery.errors import InputError
+        from ui import show
+
+        st.session_state["name"] = "ana@example.org"
+        st.text(show.actor_name("ben"))
+        st.session_state[show.VOUCHED] = True
+        st.text(show.actor_name("ana@example.org"))
+        st.text(show.actor_name())
+        try:
+            st.text(show.actor_name("ben"))
+        except InputError as error:
+            st.text(error.kind)
+
+    app = shown(AppTest.from_function(page).run())
+    assert words(app).splitlines() == ["ben", "ana@example.org", "ana@example.org", "another_person"]

@@ -26,7 +26,7 @@ def passed(password_file: Path | None, oidc: bool) -> bool:
         return True
     gate = _gate(password)
     _keep()
-    ticket = st.session_state.get(_TICKET) or st.context.cookies.get(_cookie(), "")
+    ticket = st.session_state.get(_TICKET) or str(st.context.cookies.get(_cookie(), ""))
     name = gate.who(ticket)
     if name is None:
         _ask(gate)
@@ -69,7 +69,9 @@ def _ask(gate: Gate) -> None:
 def _enter(gate: Gate) -> None:
     try:
         ticket = gate.enter(
-            st.session_state["typed-password"], st.session_state["typed-name"], st.context.ip_address or ""
+            st.session_state["typed-password"],
+            st.session_state["typed-name"],
+            str(st.context.ip_address or ""),
         )
     except RefineryError as error:
         show.refuse(error)
