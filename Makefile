@@ -62,7 +62,7 @@ nightly: ## the long tests (heavy marks), fuzzing for over an hour, then the qui
 	@deploy/fuzz.sh 300
 	@$(MAKE) test
 
-up: ## the Dagster UI with its daemon on this machine, for PROJECT
+up: ## the Dagster UI with its daemon and the viewer on this machine, for PROJECT
 	@deploy/setup.sh $(SETUP_BACKEND)
 	@deploy/build.sh
 	@$(BESIDE) $(PY) -m assets.up --project $(PROJECT) --backend $(BACKEND)

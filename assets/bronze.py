@@ -7,6 +7,7 @@ from assets.partitions import BATCHES
 from refinery.batches import manifest_key
 from refinery.digests import digest
 from refinery.ingest import land
+from refinery.links import batch_link
 from resources import RefineryResource
 
 
@@ -45,5 +46,6 @@ def raw_samples(context: dg.AssetExecutionContext, refinery: RefineryResource) -
             "payloads": report.payloads,
             "bytes": report.bytes,
             "unreadable": counts("unreadable because", report.unreadable_by_reason),
+            "viewer": dg.MetadataValue.url(batch_link(batch)),
         },
     )

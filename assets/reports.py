@@ -15,6 +15,7 @@ from refinery.digests import digest, digest_json
 from refinery.export import ExportReport
 from refinery.facts import Step
 from refinery.gates import GateReport
+from refinery.links import batch_link, snapshot_link, viewer_link
 from refinery.near_duplicates import ClusterReport
 from refinery.project import Refinery
 from refinery.projection import ProjectionReport
@@ -52,6 +53,7 @@ def step_metadata(project: Refinery, reports: Sequence[StepReport], clock: Clock
         "samples": reports[0].samples,
         "failures": counts("failed because", failed),
         "step_keys": ", ".join(r.step_key for r in reports),
+        "viewer": dg.MetadataValue.url(batch_link(reports[0].batch)),
     }
 
 
@@ -68,6 +70,7 @@ def cluster_metadata(report: ClusterReport) -> dict[str, Any]:
         "pairs_multiplied": report.pairs,
         "joined": counts("joined by", report.joined),
         "root": report.root,
+        "viewer": dg.MetadataValue.url(viewer_link(where="near_duplicate")),
     }
 
 
@@ -84,6 +87,7 @@ def replay_metadata(report: ReplayReport, audited: Mapping[str, int]) -> dict[st
         "root": report.root,
         "previous_root": report.previous_root,
         "ledger_offset": report.ledger_offset,
+        "viewer": dg.MetadataValue.url(viewer_link(page="health")),
     }
 
 
@@ -95,6 +99,7 @@ def projection_metadata(report: ProjectionReport) -> dict[str, Any]:
         "deleted": report.deleted,
         "documents": report.documents,
         "ledger_offset": report.ledger_offset,
+        "viewer": dg.MetadataValue.url(viewer_link()),
     }
 
 
@@ -119,6 +124,7 @@ def snapshot_metadata(project: Refinery, snapshot: Snapshot, new: bool) -> dict[
         "policy": snapshot.policy,
         "ledger_offset": snapshot.ledger_offset,
         "card": dg.MetadataValue.md(project.card(snapshot.ref).markdown()),
+        "viewer": dg.MetadataValue.url(snapshot_link(snapshot.ref)),
     }
 
 
@@ -162,6 +168,7 @@ def export_metadata(snapshot: Snapshot, reports: Sequence[ExportReport], clock: 
         "bytes": sum(r.bytes for r in reports),
         "exports": table(["export", "shards", "written now", "samples", "MB"], rows),
         "aspect_buckets": counts("bucket", buckets),
+        "viewer": dg.MetadataValue.url(snapshot_link(snapshot.ref)),
         **_spent(reports),
     }
 

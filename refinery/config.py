@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -219,6 +220,10 @@ def load_settings(project: Path) -> Settings:
     return validate(Settings, raw, str(path))
 
 
+_SHORT = reprlib.Repr()  # what YAML says in a line can be endless when written out
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
+
+
 def validate(model: type[M], raw: Any, where: str) -> M:
     """`raw` as `model`; ConfigError in one sentence, with a suggestion for a misspelt key, when it does not fit."""
     try:
@@ -230,7 +235,7 @@ def validate(model: type[M], raw: Any, where: str) -> M:
             known = _keys(model, first["loc"][:-1])
             message = f"{where}: unknown key {place!r}.{did_you_mean(str(first['loc'][-1]), known)}"
         else:
-            message = f"{where}: {place}: {first['msg']} (found {first['input']!r})."
+            message = f"{where}: {place}: {first['msg']} (found {_SHORT.repr(first['input'])})."
         raise ConfigError(message, kind="bad_config") from None
 
 

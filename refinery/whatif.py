@@ -41,10 +41,14 @@ class WhatIf(Moves):
 
 def what_if(store: ObjectStore, ledger: Ledger, replayer: Replayer, policy: Policy) -> WhatIf:
     """Evaluate every sample under `policy` and compare with the verdict state that stands."""
-    described, verdicts = replayer.evaluate(policy, ledger.view())
-    after = state_rows(described, verdicts)
     head, _ = read_head(store)
-    found = _moves(replayer.trees.rows(head.node), after)
+    after = state_rows(*replayer.evaluate(policy, ledger.view()))
+    return compared(policy, replayer.trees.rows(head.node), after)
+
+
+def compared(policy: Policy, before: pa.Table, after: pa.Table) -> WhatIf:
+    """What moves between the rows of two states, the second of which is under `policy`."""
+    found = _moves(before, after)
     rows = after.select(["verdict", "reasons"]).to_pylist()
     return WhatIf(
         found.flips,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import dagster as dg
 import numpy as np
@@ -25,12 +26,14 @@ from assets.run import RunReport, run, run_datasets
 from refinery.blobs import blob_key
 from refinery.corpus import CorpusReport
 from refinery.errors import CorruptionError, GateError, InputError
+from refinery.filter import parse
 from refinery.ingest import stage
 from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
 from refinery.sources import open_source
 from refinery.states.head import read_head
 from resources import attached
+from ui.core import Screen
 
 pytestmark = pytest.mark.xdist_group("assets")
 ANA = Actor(ActorKind.PERSON, "ana")
@@ -247,6 +250,24 @@ def test_runs_of_killed_processes_do_not_stay_under_way(project: Refinery) -> No
             statuses = {r.run_id: r.status.value for r in instance.get_runs()}
     assert statuses[started.run_id] == "CANCELED"
     assert statuses[mine.run_id] == "STARTED"
+
+
+def test_what_was_materialized_links_to_its_screen_in_the_viewer(
+    project: Refinery, instance: dg.DagsterInstance
+) -> None:
+    screens = {}
+    for key in defs.resolve_asset_graph().materializable_asset_keys:
+        event = instance.get_latest_materialization_event(key)
+        assert event is not None
+        assert event.asset_materialization is not None
+        link = event.asset_materialization.metadata["viewer"].value
+        screens[key.to_user_string()] = Screen.from_params(dict(parse_qsl(urlsplit(str(link)).query)))
+    batches = [
+        parse(screens[name].where, project.fields) for name in ("raw_samples", "inspected", "embeddings")
+    ]
+    assert all(project.index.count(batch) > 0 for batch in batches)
+    assert screens["snapshots"] == screens["shards"] == Screen(page="snapshots", ref="demo@1")
+    assert parse(screens["near_duplicates"].where, project.fields)
 
 
 @pytest.mark.filterwarnings("ignore:Parameter `include_sources`")

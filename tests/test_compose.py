@@ -75,6 +75,7 @@ def test_the_example_names_every_variable_and_gives_no_secret() -> None:
         "PICTURES",
         "S3_SECRET_KEY",
         "POSTGRES_PASSWORD",
+        "VIEWER_PASSWORD",
     }
     ignored = subprocess.run(["git", "check-ignore", "-q", "deploy/compose.env"], cwd=ROOT, check=False)
     assert ignored.returncode == 0

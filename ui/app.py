@@ -9,17 +9,32 @@ from pathlib import Path
 import streamlit as st
 
 from refinery.errors import RefineryError
-from ui import browse, fields, sample, show, snapshots, triage
+from ui import browse, fields, health, policy, sample, show, sign_in, snapshots, triage, views
 from ui.core import Viewer, default_name
 
 PROJECT_VARIABLE = "REFINERY_PROJECT"
-_WITHOUT_INDEX = {"snapshots": snapshots.page, "fields": fields.page}
+_WITHOUT_INDEX = {
+    "views": views.page,
+    "policy": policy.page,
+    "snapshots": snapshots.page,
+    "health": health.page,
+    "fields": fields.page,
+}
 _WITH_INDEX = {"triage": triage.page}
-_PAGES = {"": "Browse", "triage": "Triage", "snapshots": "Snapshots", "fields": "Fields"}
+_PAGES = {
+    "": "Browse",
+    "triage": "Triage",
+    "views": "Views",
+    "policy": "Policy",
+    "snapshots": "Snapshots",
+    "health": "Health",
+    "fields": "Fields",
+}
 _STYLE = """<style>
 .stMainBlockContainer {padding: 2.5rem 3rem 3rem}
 [data-testid="stSidebarHeader"] {height: 1rem; padding-bottom: 0}
 [data-testid="stImage"] img {max-height: 32rem; object-fit: contain}
+.st-key-policy-text textarea {font-family: var(--st-code-font, monospace); font-size: 0.85rem}
 </style>"""
 
 
@@ -29,6 +44,8 @@ def main() -> None:
     st.html(_STYLE)
     options = _options()
     try:
+        if not sign_in.passed(options.password_file, options.oidc):
+            return
         _open(options.project, options.read_only)
     except RefineryError as error:
         show.notice("No project is open", error)
@@ -36,7 +53,7 @@ def main() -> None:
             "Start the viewer with `refinery --project DIR view`, or set REFINERY_PROJECT to a project's folder."
         )
         return
-    _sidebar()
+    _sidebar(options)
     remarks = st.container()  # always there, so that what stands below keeps its place, and its open tab
     with remarks:
         show.said()
@@ -65,6 +82,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     parser.add_argument("--project", type=Path, default=Path(os.environ.get(PROJECT_VARIABLE) or "."))
     parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--password-file", type=Path)
+    parser.add_argument("--oidc", action="store_true")
     return parser.parse_known_args()[0]
 
 
@@ -78,7 +97,7 @@ def _open(folder: Path, read_only: bool) -> None:
         st.session_state["viewer"] = Viewer.open(here, read_only=read_only)
 
 
-def _sidebar() -> None:
+def _sidebar(options: argparse.Namespace) -> None:
     with st.sidebar:
         show.text(show.viewer().project.path.name)
         page = show.screen().page
@@ -92,9 +111,7 @@ def _sidebar() -> None:
         st.session_state.setdefault("name", default_name())
         if show.viewer().read_only:
             st.badge("read only", color="gray")
-        else:
-            st.session_state["name"] = st.session_state["name"]  # outlives pages that do not show it
-            st.text_input("You are", key="name", help="Every flag, tag and undo carries this name.")
+        sign_in.identity(options.password_file, read_only=show.viewer().read_only)
 
 
 def _stale(staged: int) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from refinery.cli.output import safe
 from refinery.errors import InputError, RefineryError
 from refinery.explain import Explanation
-from ui import propagate, show
+from ui import propagate, runs, show
 from ui.browse import tile, tile_of
 from ui.components import mount
 from ui.core.payloads import Payload, figures
@@ -130,8 +130,12 @@ def _details(explained: Explanation, payloads: list[Payload]) -> None:
             show.table([{"fact": k, "value": v} for k, v in fact.items() if k != "step_key"], "")
         if not explained.facts:
             st.caption("No step has computed anything yet.")
+        batches = [str(origin["batch"]) for origin in explained.origins]
+        runs.of_batches("inspected", "Inspection of batch", batches)
+        runs.of_batches("embeddings", "Embeddings of batch", batches)
     with tabs[4]:
         show.table([{k: v for k, v in o.items() if k != "sample_id"} for o in explained.origins], "")
+        runs.of_batches("raw_samples", "Landing of batch", batches)
     with tabs[5]:
         for event in reversed(explained.events):
             state = "" if event["stands"] else " (undone)"

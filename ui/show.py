@@ -9,10 +9,12 @@ from typing import Any, Literal
 import streamlit as st
 
 from refinery.cli.output import safe
-from refinery.errors import RefineryError
+from refinery.errors import InputError, RefineryError
 from ui.core import Screen, Viewer
 
 _SAID = "said"
+VOUCHED = "vouched"
+"""Set in the session when a provider vouches for the name of who acts."""
 _BOUND = tuple(f.name for f in fields(Screen))
 _VERDICTS: Mapping[str, tuple[str, Literal["green", "orange", "blue"]]] = {
     "gold": ("● gold", "green"),
@@ -47,8 +49,12 @@ def viewer() -> Viewer:
 
 
 def actor_name(said: str = "") -> str:
-    """Who acts: the name that was given when the act was made, or that stands on the page."""
-    return said or str(st.session_state.get("name", ""))
+    """Who acts: the name that was given when the act was made, or that stands on the page. InputError when a provider vouches
+    for one person and the act was made by another."""
+    name = str(st.session_state.get("name", ""))
+    if said and said != name and st.session_state.get(VOUCHED):
+        raise InputError(f"{said} made this, and {name} is signed in now.", kind="another_person")
+    return said or name
 
 
 def bound(field: str, value: object) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from refinery.cli.output import many, safe
 from refinery.errors import InputError
+from refinery.links import asset_link
 from refinery.snapshots import Snapshot
 from ui import show
 from ui.browse import tiles
@@ -24,6 +25,7 @@ def page() -> None:
     screen = show.screen()
     st.header("Snapshots")
     known = show.viewer().snapshots()
+    _make(screen)
     if not known:
         st.caption("There is no snapshot yet: `refinery snapshot create NAME` freezes gold.")
         return
@@ -63,6 +65,37 @@ def page() -> None:
         _difference(screen, against, chosen.ref)
 
 
+def _make(screen: Screen) -> None:
+    """A form that freezes what the screen selects of gold."""
+    if show.viewer().read_only:
+        return
+    with st.expander("Freeze a snapshot"):
+        try:
+            chosen = show.viewer().selected(screen).text if screen.narrows or screen.view else ""
+        except InputError as error:
+            show.notice("The filter of this screen fits no longer", error)
+            return
+        st.text_input("Dataset", placeholder="a name; its next version is made", key="typed-dataset")
+        st.text_input("Splits", placeholder="none, or such as train=0.9,val=0.1", key="typed-splits")
+        if chosen:
+            show.text(f"gold, and of it only: {chosen}")
+        else:
+            st.caption(
+                "All of gold, or what refinery.yaml says of this dataset. Filter the grid first to freeze less."
+            )
+        st.button("Freeze", on_click=show.act, args=(_freeze, "typed-dataset", "typed-splits"))
+
+
+def _freeze(dataset: str, splits: str) -> str:
+    viewer, screen = show.viewer(), show.screen()
+    chosen = viewer.selected(screen).text if screen.narrows or screen.view else ""
+    done = viewer.freezing.freeze(dataset, chosen, splits, show.actor_name())
+    show.change(ref=done.snapshot.ref, against="")
+    if not done.new:
+        return f"Nothing differs from {done.snapshot.ref}."
+    return f"{done.snapshot.ref} is frozen: {done.snapshot.count:,} samples. {done.behind}"
+
+
 def _about(snapshot: Snapshot) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -81,6 +114,11 @@ def _about(snapshot: Snapshot) -> None:
         rows |= {f"step {name}": step["key"] for name, step in snapshot.steps.items()}
         show.table([{"what": k, "is": v} for k, v in rows.items()], "")
     with right:
+        datasets = show.viewer().project.settings.datasets
+        if snapshot.name in datasets and (link := asset_link("snapshots", snapshot.name)):
+            st.link_button("Its runs in Dagster", link)
+        pinned = show.viewer().freezing.pinned(snapshot.ref)
+        show.table([{"its lock pins": k, "which are": v} for k, v in pinned.items()], "")
         if st.button("Verify", help="Reads every blob, shard and object again that the snapshot rests on."):
             _verified(snapshot)
         if st.button("Card", help="Its contact sheet and distributions, and the whole card as a file."):

@@ -36,19 +36,16 @@ def try_(
 ) -> None:
     """What another policy would change. Nothing is written."""
     from refinery.policy import load_policy
-    from refinery.whatif import what_if
+    from refinery.trials import try_policy
 
     session = start(ctx, as_json)
     project = session.project
     policy = load_policy(file, project.fields)
-    before = project.status()
-    found = what_if(project.store, project.ledger, project.replayer, policy)
-    held = sum(before.held.values())
-    now = {"gold": before.gold, "held": held, "pending": before.pending}
-    document = {"name": policy.name, "before": now, **found.to_json()}
-    if before.stale:
+    trial = try_policy(project, policy)
+    document = {"name": policy.name, "before": trial.now, **trial.found.to_json()}
+    if trial.behind:
         session.out.note("Verdicts are behind: the moves include what `refinery run` would change anyway.")
-    session.out.show(document, lambda: _try_lines(policy, now, found, examples))
+    session.out.show(document, lambda: _try_lines(policy, trial.now, trial.found, examples))
 
 
 def _document(policy: Policy) -> dict[str, Any]:

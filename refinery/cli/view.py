@@ -14,6 +14,7 @@ import typer
 
 from refinery.cli.session import start
 from refinery.errors import ConfigError
+from refinery.sign_in import PASSWORD_VARIABLE, check_sign_in
 
 app = typer.Typer()
 _MODULE = "ui.app"
@@ -23,27 +24,50 @@ _GRACE = 10
 @app.command()
 def view(
     ctx: typer.Context,
-    port: Annotated[
-        int, typer.Option("--port", min=1, max=65535, help="Where it answers, on this machine only.")
-    ] = 8501,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where it answers.")] = 8501,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", help="The address it listens on; another than this machine's own needs a sign-in."
+        ),
+    ] = "127.0.0.1",
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--password-file",
+            help=f"Ask for the password that this file holds. Without it, for the one in {PASSWORD_VARIABLE}, if set.",
+        ),
+    ] = None,
+    oidc: Annotated[
+        Path | None,
+        typer.Option(
+            "--oidc",
+            help="Sign in with OpenID Connect, as [auth] of this secrets.toml says; acts carry the name of who signed in.",
+        ),
+    ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, but write nothing.")] = False,
 ) -> None:
-    """Browse, explain and flag samples in a browser, on this machine only. Ctrl-C stops it."""
+    """Browse, explain and flag samples in a browser. Ctrl-C stops it."""
     session = start(ctx, False)
     project = session.project
     script = _script()
+    asked = check_sign_in(host, password_file, oidc, os.environ)
     options = {
-        "server.address": "127.0.0.1",
+        "server.address": host,
         "server.port": str(port),
         "server.headless": "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
     }
+    if oidc is not None:
+        options["secrets.files"] = str(oidc.absolute())
     command = [sys.executable, "-m", "streamlit", "run", str(script)]
     command += [f"--{name}={value}" for name, value in options.items()]
-    command += ["--", "--project", str(project.path), *(["--read-only"] if read_only else [])]
-    session.out.note(f"The viewer of {project.path}: http://127.0.0.1:{port} (Ctrl-C stops it)")
+    command += ["--", "--project", str(project.path), *asked, *(["--read-only"] if read_only else [])]
+    shown = f"[{host}]" if ":" in host else host
+    session.out.note(f"The viewer of {project.path}: http://{shown}:{port} (Ctrl-C stops it)")
     code = _stay(command, script.parent.parent)
     if code:
         raise ConfigError(

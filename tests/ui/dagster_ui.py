@@ -27,10 +27,19 @@ PATIENCE = 120_000
 @contextmanager
 def up(project: Path) -> Iterator[str]:
     """The UI of a project; its address. It ends as on Ctrl-C."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "assets.up", "--project", str(project), "--port", str(port)]
+    with up_with_viewer(project) as (address, _):
+        yield address
+
+
+@contextmanager
+def up_with_viewer(project: Path) -> Iterator[tuple[str, str]]:
+    """The UI of a project and its viewer; their addresses. They end as on Ctrl-C."""
+    with socket.socket() as first, socket.socket() as second:
+        for probe in (first, second):
+            probe.bind(("127.0.0.1", 0))
+        port, viewer = (probe.getsockname()[1] for probe in (first, second))
+    command = [sys.executable, "-m", "assets.up", "--project", str(project)]
+    command += ["--port", str(port), "--viewer-port", str(viewer)]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -48,7 +57,7 @@ def up(project: Path) -> Iterator[str]:
                 break
         else:
             raise AssertionError("".join(said))
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{viewer}"
     finally:
         process.send_signal(signal.SIGINT)
         _, _ = process.communicate(timeout=60)

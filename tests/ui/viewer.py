@@ -18,14 +18,36 @@ from dagster_ui import PATIENCE, ROOT
 from playwright.sync_api import Locator, Page, expect
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 @contextmanager
 def served(project: Path, *options: str) -> Iterator[str]:
     """Where `refinery view` serves a project."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with started(project, *options) as (address, _):
+        yield address
+
+
+@contextmanager
+def started(
+    project: Path, *options: str, port: int | None = None, log: Path | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Where `refinery view` serves a project, and its process; what it says goes to the file `log`."""
+    port = port or free_port()
     command = [sys.executable, "-m", "refinery.cli", "--project", str(project), "view", "--port", str(port)]
-    server = subprocess.Popen([*command, *options], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    with (log or Path(os.devnull)).open("wb") as said:
+        server = subprocess.Popen(
+            [*command, *options],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=said if log else None,
+            stderr=said if log else None,
+        )
     try:
         while True:
             try:
@@ -34,7 +56,7 @@ def served(project: Path, *options: str) -> Iterator[str]:
             except (urllib.error.URLError, OSError):
                 with pytest.raises(subprocess.TimeoutExpired):
                     server.wait(0.25)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", server
     finally:
         server.terminate()
         assert server.wait(30) == 0

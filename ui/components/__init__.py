@@ -9,7 +9,12 @@ from typing import Any
 import streamlit as st
 
 _HERE = Path(__file__).resolve().parent
-_SCRIPTS = {"desk": ("memory", "tiles", "desk"), "picture": ("picture",)}
+_SCRIPTS = {
+    "cookie": ("cookie",),
+    "desk": ("memory", "tiles", "desk"),
+    "picture": ("picture",),
+    "sankey": ("sankey",),
+}
 
 
 def mount(name: str, key: str, data: dict[str, Any], **callbacks: Any) -> Any:

@@ -1,6 +1,7 @@
 """The viewer without its pages: what the URL says, what is found, and what people do. Knows nothing of Streamlit."""
 
 from ui.core.acts import NEED_REASON, Act, Acts
+from ui.core.policies import Adoption, Draft
 from ui.core.screen import DENSITIES, FACETS, Screen, quoted
 from ui.core.viewer import Results, Stage, Viewer, default_name
 
@@ -10,6 +11,8 @@ __all__ = [
     "NEED_REASON",
     "Act",
     "Acts",
+    "Adoption",
+    "Draft",
     "Results",
     "Screen",
     "Stage",

@@ -33,7 +33,9 @@ from refinery.vectors import (
 from refinery.views import View
 from ui.core import pictures
 from ui.core.acts import Acts
+from ui.core.freezing import Freezing
 from ui.core.payloads import Payload, overlay, payloads_of
+from ui.core.policies import Policies
 from ui.core.screen import FACETS, Screen
 
 _MOST_VALUES = 200
@@ -56,6 +58,8 @@ class Viewer:
     def __init__(self, project: Refinery, *, read_only: bool = False) -> None:
         self.project, self.read_only = project, read_only
         self.acts = Acts(project, read_only=read_only)
+        self.policies = Policies(project, self.acts)
+        self.freezing = Freezing(project, self.acts)
         self.fields = project.fields
         self._meaning = lru_cache(maxsize=64)(lambda words: vector_of_words(project, words))
         self._config = _config(project.path)
@@ -140,7 +144,8 @@ class Viewer:
     def selected(self, screen: Screen) -> Filter:
         """What a screen selects: its view, narrowed by all else. InputError when a part of it does not fit."""
         view = self._view(screen)
-        return conjunction([view.selects(self.fields) if view else None, screen.filter(self.fields)])
+        own = screen.filter(self.fields) if screen.narrows else None
+        return conjunction([view.selects(self.fields) if view else None, own])
 
     def _view(self, screen: Screen) -> View | None:
         return self.project.views.get(screen.view) if screen.view else None
