@@ -84,6 +84,12 @@ class EmbeddingMap:
         missing = len(wanted.keys() - self._kept.placed(name).keys())
         return MapStatus(name, len(fit.ids), fit.samples, len(wanted), missing)
 
+    def version(self) -> tuple[str, ...]:
+        """Changes whenever what `points` gives does. Costs two listings. InputError(kind="no_map")."""
+        name = self._fitted()
+        placed = self._kept.placed(name)
+        return (name, *sorted(placed[n] for n in self._wanted().keys() & placed.keys()))
+
     def make(self, *, refit: bool = False, progress: Watch | None = None) -> MapReport:
         """Bring the map up to date: place what is missing on the one that there is. A new one is fitted when there is none, when
         `refit` asks for it, or when that of now is outgrown. Interrupted, another one goes on.
@@ -120,12 +126,10 @@ class EmbeddingMap:
 
         InputError(kind="no_map") when no map was made.
         """
-        name = self._fitted()
-        placed = self._kept.placed(name)
-        keys = tuple(sorted(placed[n] for n in self._wanted().keys() & placed.keys()))
-        if self._known is None or self._known[0] != (name, *keys):
+        version = self.version()
+        if self._known is None or self._known[0] != version:
             self._known = None  # not two at a time
-            parts = [self._kept.places(key) for key in keys]
+            parts = [self._kept.places(key) for key in version[1:]]
             ids = np.concatenate([np.zeros((0, 32), np.uint8), *(i for i, _ in parts)])
             places = np.concatenate([np.zeros((0, 2), np.float32), *(p for _, p in parts)])
             del parts
@@ -135,7 +139,7 @@ class EmbeddingMap:
             first[1:] = words(ids[1:]) != words(ids[:-1])
             if not first.all():
                 ids, places = ids[first], places[first]
-            self._known = ((name, *keys), Points(ids, places))
+            self._known = (version, Points(ids, places))
         return self._known[1]
 
     def _wanted(self) -> dict[str, str]:

@@ -39,7 +39,8 @@ class Gap:
     `samples`: how many of the targets compared lie in it; `lacking`: how many of them the set would need to be as well covered
     as elsewhere; `distance`: the median cosine distance of these to their nearest covered sample; `nearest`: the covered
     sample that is nearest to any of them, and its distance (None when nothing is covered). `examples`: the most central one,
-    then those farthest from the set. `candidates`: samples that one owns, nearest to the middle, that are neither in the set nor blocked.
+    then those farthest from the set. `candidates`: samples that one owns, nearest to the middle, that are neither in the set nor
+    blocked nor the near-duplicate of a better one.
     """
 
     samples: int
@@ -140,9 +141,9 @@ class _Set:
 
 
 def _candidates(project: Refinery, covered: Filter) -> Filter:
-    """What one owns and could add: neither in the set nor blocked."""
+    """What one owns and could add: neither in the set nor blocked, and of near-duplicates one."""
     others = parse(f"NOT ({covered.text})", project.fields)
-    return conjunction([others, parse("NOT has_flag('blocked')", project.fields)])
+    return conjunction([others, parse("NOT has_flag('blocked') AND NOT near_duplicate", project.fields)])
 
 
 def _gap(
