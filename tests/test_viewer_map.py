@@ -16,14 +16,12 @@ from streamlit.testing.v1 import AppTest
 from refinery.embedding_map import EmbeddingMap
 from refinery.errors import ConfigError, InputError
 from refinery.filter import conjunction, parse
-from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
 from tests.test_viewer_app import click, desks, link, run, shown, words
 from ui.core import Screen, Viewer, lasso
 from ui.core.map import MapView
 
 ALL = "0,0;1000,0;1000,1000;0,1000"
-ANA = Actor(ActorKind.PERSON, "ana")
 
 
 @pytest.fixture
