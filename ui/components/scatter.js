@@ -5,6 +5,8 @@ const MARKS = { gold: "● ", held: "■ ", pending: "○ " };
 const VERDICTS = ["gold", "held", "pending"];
 const NEAR = 12;
 const CLICK = 4;
+const DRAFT = 8000;
+const REST = 150;
 
 const make = (tag, className, words) => {
   const element = document.createElement(tag);
@@ -17,7 +19,8 @@ const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0)
 
 class Scatter {
   constructor(root) {
-    this.root = root;
+    this.points = document.createElement("canvas");
+    this.drawn = 0;
     this.bar = make("div", "bar");
     this.frame = make("div", "frame");
     this.frame.tabIndex = 0;
@@ -43,6 +46,7 @@ class Scatter {
 
   end() {
     this.watch.disconnect();
+    clearTimeout(this.rest);
   }
 
   show({ data, setTriggerValue }) {
@@ -52,6 +56,8 @@ class Scatter {
       [this.raw, this.rawKinds] = [data.x_y, data.kinds];
       this.places = new Uint16Array(bytes(data.x_y).buffer);
       this.kinds = bytes(data.kinds);
+      this.drawn++;
+      this.view = undefined;
     }
     this.frame.dataset.points = this.kinds.length;
     this.drawBar();
@@ -115,28 +121,52 @@ class Scatter {
     });
   }
 
+  // Points lie on a canvas of their own, which is drawn again only when the view or the data changed: first a share of many,
+  // and all of them once nothing moves.
   drawNow() {
     const { clientWidth: width, clientHeight: height } = this.frame;
     const scale = devicePixelRatio || 1;
-    this.canvas.width = Math.round(width * scale);
-    this.canvas.height = Math.round(height * scale);
-    const pen = this.canvas.getContext("2d");
     const count = this.kinds.length;
     const r = Math.max(1.6, Math.min(6, (90 / Math.sqrt(count + 1)) * Math.sqrt(this.zoom)));
+    const looks = this.data.legend.map((_, i) => this.style(i));
+    const view = JSON.stringify([this.x, this.y, this.zoom, width, height, scale, looks, this.drawn]);
+    if (view !== this.view) {
+      const moves = this.view !== undefined && count > DRAFT;
+      this.drawPoints(width * scale, height * scale, scale, r, looks, moves ? Math.ceil(count / DRAFT) : 1);
+      this.view = moves ? "" : view;
+      clearTimeout(this.rest);
+      if (moves) {
+        this.rest = setTimeout(() => {
+          this.view = undefined;
+          this.draw();
+        }, REST);
+      }
+    }
+    this.canvas.width = this.points.width;
+    this.canvas.height = this.points.height;
+    const pen = this.canvas.getContext("2d");
+    if (this.points.width && this.points.height) pen.drawImage(this.points, 0, 0);
+    pen.scale(scale, scale);
+    this.drawMarks(pen, r);
+  }
+
+  drawPoints(width, height, scale, r, looks, step) {
+    this.points.width = Math.round(width);
+    this.points.height = Math.round(height);
+    const pen = this.points.getContext("2d");
+    const count = this.kinds.length;
     pen.globalAlpha = count > 5000 ? 0.7 : 0.9;
-    const sprites = this.data.legend.map((_, i) => sprite(...this.style(i), r, scale));
-    const [unit, left, top] = [this.unit * scale, (width / 2 - this.x * this.unit) * scale, (height / 2 - this.y * this.unit) * scale];
+    const sprites = looks.map((look) => sprite(...look, r, scale));
+    const unit = this.unit * scale;
+    const [left, top] = [width / 2 - this.x * unit, height / 2 - this.y * unit];
     const room = r * 3 * scale;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < count; i += step) {
       const x = (this.places[2 * i] / 65535) * unit + left;
       const y = (this.places[2 * i + 1] / 65535) * unit + top;
-      if (x < -room || y < -room || x > this.canvas.width + room || y > this.canvas.height + room) continue;
+      if (x < -room || y < -room || x > width + room || y > height + room) continue;
       const image = sprites[this.kinds[i]];
       pen.drawImage(image, x - image.width / 2, y - image.height / 2);
     }
-    pen.globalAlpha = 1;
-    pen.scale(scale, scale);
-    this.drawMarks(pen, r);
   }
 
   drawMarks(pen, r) {
