@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from refinery.embedding_map.embedding_map import vectors_of
 from refinery.embedding_map.layout import Vectors
@@ -11,7 +14,7 @@ from refinery.errors import ConfigError, InputError
 from refinery.filter import Filter, conjunction, parse
 from refinery.gaps.regions import Region, typical_distance, under_covered
 from refinery.index import MAX_LIMIT, Nearest, Query
-from refinery.states.ids import Bytes, find, sorted_ids, to_text
+from refinery.states.ids import ID_BYTES, Bytes, find, sorted_ids, to_text, words
 
 if TYPE_CHECKING:
     from refinery.project import Refinery
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 COVERED = "verdict = 'gold'"
 MOST = 50_000
 """Of larger sets so many samples are compared, those of the smallest ids: ids are digests, so that these are a uniform sample."""
+_FILES = 64
 _EXAMPLES = 6
 _CANDIDATES = 6
 
@@ -134,10 +138,23 @@ class _Set:
             cursor = page.cursor
             if cursor is None:
                 break
-        table = project.facts.read(
-            project.steps.embed[space], sample_ids=ids, columns=["sample_id", "reason", "vector"]
-        )
-        return cls(project.index.count(chosen), sorted_ids(ids), *vectors_of(table))
+        return cls(project.index.count(chosen), sorted_ids(ids), *_vectors(project, ids, space))
+
+
+def _vectors(project: Refinery, sample_ids: Sequence[str], space: str) -> tuple[Bytes, Vectors]:
+    """The ids and vectors of those of these samples that have one, in order of id; read some files at a time."""
+    step = project.steps.embed[space]
+    names, parts = [np.zeros((0, ID_BYTES), np.uint8)], list[Vectors]()
+    batches = sorted(project.facts.files(step))
+    for at in range(0, len(batches), _FILES):
+        some, columns = batches[at : at + _FILES], ["sample_id", "reason", "vector"]
+        table = project.facts.read(step, batches=some, sample_ids=sample_ids, columns=columns)
+        ids, vectors = vectors_of(table)
+        names.append(ids)
+        parts.append(vectors)
+    ids = np.concatenate(names)
+    _, first = np.unique(words(ids), return_index=True)
+    return ids[first], np.concatenate(parts)[first] if parts else np.zeros((0, 1), np.float32)
 
 
 def _candidates(project: Refinery, covered: Filter) -> Filter:
