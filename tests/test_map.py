@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from refinery.embedding_map import EmbeddingMap, Points
 from refinery.embedding_map import kept as maps
 from refinery.embedding_map.layout import lay_out, place, unit
 from refinery.embedding_map.points import even_odd
-from refinery.errors import CorruptionError, InputError
+from refinery.errors import ConfigError, CorruptionError, InputError
 from refinery.gc import Garbage
 from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
@@ -82,6 +83,12 @@ def test_a_landmark_keeps_its_place_and_others_lie_with_their_kind() -> None:
     assert np.abs(found - together).max() < 1e-5, "a place depends on no other sample"
     kinds = np.linalg.norm(found[:, None] - places[None], axis=2).argmin(axis=1) // 40
     assert (kinds == (vectors @ more.T).argmax(axis=0) // 40).mean() > 0.95
+
+
+def test_without_scikit_learn_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    with pytest.raises(ConfigError, match=r"image-refinery\[map\]"):
+        lay_out(clusters(1, 20))
 
 
 def test_copies_of_one_picture_lie_in_one_place() -> None:

@@ -192,7 +192,7 @@ def _gone() -> None:
         case {"lasso": list(corners)}:
             try:
                 show.change(lasso=lasso.to_link(corners) if corners else "")
-            except (RefineryError, TypeError, ValueError):
+            except (RefineryError, TypeError, ValueError, OverflowError):
                 show.change(lasso="")
 
 
