@@ -3,6 +3,7 @@
 Needed is what can be reached from the newest state, from every snapshot and its lock, from exports with an index, and from whatever
 was written lately: an operation that is under way names at its end what it wrote, or wrote again, at its beginning. Truth
 (blobs, batches, ledger, tombstones, policies) is never garbage, nor are facts of steps that something records or that are in force.
+Of maps only those of embed steps in force are kept, and of these what their fit needs.
 
 Pointers to trees (states/roots/) go first, each unless it was written again since it was looked at. Then all is marked anew: a
 writer has either written its pointer again, which keeps the tree, or finds none and writes the tree again.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from refinery.embedding_map import kept as maps
 from refinery.errors import CorruptionError, InputError, RefineryError
 from refinery.export_index import parse_index
 from refinery.facts import Step
@@ -32,7 +34,7 @@ _ROOTS, _PACKS, _STATES, _INPUTS = "states/roots/", "states/packs/", "states/", 
 _NAMED = ("points", "edges", "clusters")
 """The folders of near-duplicates whose objects count only when their head names them."""
 Found = dict[str, list[ObjectInfo]]
-"""Garbage by kind: `roots`, `states`, `inputs`, `exports`, `facts`, `locks`."""
+"""Garbage by kind: `roots`, `states`, `inputs`, `exports`, `facts`, `locks`, `maps`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Garbage:
         removed: Found = defaultdict(list)
         self._remove(removed, "roots", self._found()["roots"])
         found = self._found()
-        for kind in ("states", "inputs", "facts", "locks"):
+        for kind in ("states", "inputs", "facts", "locks", "maps"):
             self._remove(removed, kind, found[kind])
         self._remove(removed, "exports", [i for i in found["exports"] if _is_record(i.key)])
         self._remove(removed, "exports", self._found()["exports"])
@@ -117,6 +119,8 @@ class Garbage:
         ]
         found["exports"] = list(self._exports(refs))
         found["facts"] = list(self._facts(folders))
+        in_use = [folder for folder in self._in_force if folder.startswith("facts/embed/")]
+        found["maps"] = [info for info in maps.garbage(self._store, in_use) if self._old(info)]
         return found
 
     def _needed(self, snapshots: Snapshots) -> tuple[set[str], set[str]]:

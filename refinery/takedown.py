@@ -1,7 +1,7 @@
 """Takedown: a sample's bytes and all that was derived from them leave the store, and a tombstone says so.
 
 What goes: the picture, its payloads, its facts (thumbnail, vector, hashes and figures), its place in near-duplicate
-clusters, and the shards that hold it, each of which is written again without it. What stays is what was said: its id, origins,
+clusters and on maps, and the shards that hold it, each of which is written again without it. What stays is what was said: its id, origins,
 attributes, ledger events, and its rows in verdict states and snapshots, without which no root could be verified.
 
 The order makes an interruption harmless: flag, tombstone, then removal, piece by piece. Each piece looks at what is there, so the
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from refinery.batches import Batches
 from refinery.blobs import blob_key
+from refinery.embedding_map import kept as maps
 from refinery.errors import ConfigError, ConflictError, CorruptionError, InputError
 from refinery.export import Exporter, parse_recipe, planned
 from refinery.export_index import export_prefix, parse_index
@@ -128,6 +129,7 @@ class Takedown:
         blobs = self._remove_blobs(held)
         facts = self._withdraw_facts(ids)
         clusters = self._leave_clusters(ids)
+        maps.forget(self._store, ids)
         shards, leftovers = self._rewrite_shards(ids)
         self._forget_inputs()
         root = self._replayer.replay(policy, full=True).root

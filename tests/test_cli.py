@@ -133,6 +133,8 @@ def test_each_json_document_has_exactly_the_documented_members(
         "snapshot prove": ("snapshot", "prove", "train@1", sample, "--output", str(tmp_path / "proof.json")),
         "snapshot check": ("snapshot", "check", str(tmp_path / "proof.json"), "--ref", "train@1"),
         "rebuild-index": ("rebuild-index",),
+        "map": ("map",),
+        "gaps": ("gaps",),
         "gc": ("gc",),
         "snapshot rm": ("snapshot", "rm", "train@1"),
         "takedown": ("takedown", sample),

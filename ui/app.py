@@ -10,6 +10,7 @@ import streamlit as st
 
 from refinery.errors import RefineryError
 from ui import browse, fields, health, policy, sample, show, sign_in, snapshots, triage, views
+from ui import map as map_page
 from ui.core import Viewer, default_name
 
 PROJECT_VARIABLE = "REFINERY_PROJECT"
@@ -20,10 +21,11 @@ _WITHOUT_INDEX = {
     "health": health.page,
     "fields": fields.page,
 }
-_WITH_INDEX = {"triage": triage.page}
+_WITH_INDEX = {"triage": triage.page, "map": map_page.page}
 _PAGES = {
     "": "Browse",
     "triage": "Triage",
+    "map": "Map",
     "views": "Views",
     "policy": "Policy",
     "snapshots": "Snapshots",

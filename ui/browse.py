@@ -30,7 +30,7 @@ def page() -> None:
         show.notice("This cannot be shown", error)
         st.button("Start anew", on_click=show.go, args=(Screen(),))
         return
-    _heading(screen, found.selected)
+    _heading(screen, f"{found.selected:,}" if found.exact else f"about {found.selected:,}")
     if found.hits:
         desk([Group([tile_of(hit) for hit in found.hits])], following=found.cursor)
     else:
@@ -51,9 +51,9 @@ def tile(document: Mapping[str, Any], score: float | None = None, mark: str = ""
     return Tile(document["sample_id"], document["verdict"] or "pending", line, flags, score, mark)
 
 
-def _heading(screen: Screen, selected: int) -> None:
+def _heading(screen: Screen, selected: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{selected:,}** samples match, {_order(screen)}", width="content")
+        st.markdown(f"**{selected}** samples match, {_order(screen)}", width="content")
         if screen.like:
             st.code(screen.like[:12], language=None, width="content")
         for name, label in (

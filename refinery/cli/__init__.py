@@ -23,6 +23,7 @@ from refinery.cli import (
     garbage,
     gate,
     gold,
+    maps,
     policy,
     projects,
     proofs,
@@ -61,6 +62,7 @@ for part in (
     explain,
     fields,
     doctor,
+    maps,
     view,
 ):
     app.add_typer(part.app)

@@ -29,6 +29,7 @@ _WORDS = {
     "exports": "exports",
     "facts": "facts of former steps",
     "locks": "what removed snapshots left",
+    "maps": "former maps",
 }
 
 

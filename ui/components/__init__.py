@@ -14,6 +14,7 @@ _SCRIPTS = {
     "desk": ("memory", "tiles", "desk"),
     "picture": ("picture",),
     "sankey": ("sankey",),
+    "scatter": ("lasso", "scatter"),
 }
 
 

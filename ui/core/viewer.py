@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from refinery.catalogue import Catalogue, catalogue
 from refinery.config import FILE_NAME
 from refinery.diffs import SnapshotDiff
 from refinery.digests import digest_json
+from refinery.embedding_map import EmbeddingMap
 from refinery.errors import InputError
 from refinery.explain import Explanation
 from refinery.filter import Filter, conjunction, parse
@@ -31,7 +32,7 @@ from refinery.vectors import (
     vector_to_link,
 )
 from refinery.views import View
-from ui.core import pictures
+from ui.core import lasso, pictures
 from ui.core.acts import Acts
 from ui.core.freezing import Freezing
 from ui.core.payloads import Payload, overlay, payloads_of
@@ -45,11 +46,13 @@ Stage = Literal["nothing_ingested", "no_index", "ready"]
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A page of hits, the cursor of the next one, and how many samples the filter selects."""
+    """A page of hits, the cursor of the next one, and how many samples the filter selects: in a large lasso about so many, not
+    `exact`."""
 
     hits: tuple[Hit, ...]
     cursor: str | None
     selected: int
+    exact: bool = True
 
 
 class Viewer:
@@ -61,6 +64,7 @@ class Viewer:
         self.policies = Policies(project, self.acts)
         self.freezing = Freezing(project, self.acts)
         self.fields = project.fields
+        self._lassoed: tuple[object, list[str]] = (None, [])
         self._meaning = lru_cache(maxsize=64)(lambda words: vector_of_words(project, words))
         self._config = _config(project.path)
         self._diff: SnapshotDiff | None = None
@@ -91,6 +95,11 @@ class Viewer:
     def browse(self, screen: Screen) -> Results:
         """The samples a screen shows. InputError when a part of it does not fit."""
         chosen, view = self.selected(screen), self._view(screen)
+        if screen.lasso:
+            inside = self._inside(screen, chosen)
+            if inside.whole is None:
+                return self._browse_inside(screen, inside)
+            chosen = inside.whole
         like = self.project.resolve(screen.like) if screen.like else None
         if like is not None:
             chosen = conjunction([chosen, parse(f"sample_id != '{like}'", self.fields)])
@@ -106,6 +115,33 @@ class Viewer:
         )
         found = search(self.project.index, self.fields, request)
         return Results(found.hits, found.cursor, self.project.index.count(chosen))
+
+    @cached_property
+    def map(self) -> EmbeddingMap:
+        """The map of the default embedding space."""
+        return EmbeddingMap.of(self.project)
+
+    def ids_inside(self, screen: Screen) -> list[str]:
+        """The samples in a screen's lasso (see `ui.core.lasso`); the last answer is kept."""
+        at = screen.lasso, self.map.version()
+        if self._lassoed[0] != at:
+            self._lassoed = at, lasso.ids_inside(self.map, screen)
+        return self._lassoed[1]
+
+    def _inside(self, screen: Screen, chosen: Filter) -> lasso.Inside:
+        return lasso.Inside(self.project.index, self.ids_inside(screen), chosen)
+
+    def _browse_inside(self, screen: Screen, inside: lasso.Inside) -> Results:
+        """A page of a lasso that is too large for one filter: in order of id. InputError when the screen says another order."""
+        if screen.ordered:
+            raise InputError(
+                f"There are {len(inside.ids):,} samples in the lasso, too many for this order: draw a smaller one, or choose "
+                "no order.",
+                kind="bad_query",
+            )
+        found, cursor = inside.page(screen.size, screen.cursor)
+        selected, exact = inside.count()
+        return Results(tuple(Hit(d["sample_id"], None, d) for d in found), cursor, selected, exact)
 
     def _vector(self, screen: Screen, like: str | None) -> tuple[float, ...] | None:
         """What the screen says that pictures are to be near to."""
@@ -126,6 +162,8 @@ class Viewer:
         """How many of the samples that a screen selects have each value of a facet (verdict, reason, source), the most
         frequent first. InputError when `where` is no filter."""
         chosen = self.selected(screen)
+        if screen.lasso:
+            return self._inside(screen, chosen).counts(FACETS[facet], _MOST_VALUES)
         found = self.project.index.aggregate(FACETS[facet], "terms", chosen, size=_MOST_VALUES)
         return {str(bucket.value): bucket.count for bucket in found.buckets}
 
