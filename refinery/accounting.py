@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from refinery.batches import Batches
-from refinery.errors import CorruptionError
+from refinery.digests import digest_json
+from refinery.errors import CorruptionError, RefineryError
 from refinery.ledger import Ledger
-from refinery.states.head import read_head
+from refinery.recent import Recent
+from refinery.states.head import StateHead, read_head
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
 from refinery.verdicts import GOLD, HELD, PENDING
@@ -18,8 +23,9 @@ from refinery.verdicts import GOLD, HELD, PENDING
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a project stands. `seen` counts distinct samples in batch manifests; `gold`, `held` (by first reason) and
-    `pending` come from the verdict state, samples it has not met yet being pending. `stale` tells that a replay is due."""
+    """Where a project stands. `gold`, `held` (by first reason) and `pending` come from the verdict state, samples it has not
+    met yet being pending; `seen` are the distinct samples of the batches that the state met, and of the manifests of those
+    that it did not. `stale` tells that a replay is due. `audit` counts every row of manifests and state."""
 
     seen: int
     gold: int
@@ -53,27 +59,48 @@ class Status:
         }
 
 
-def status(store: ObjectStore, ledger: Ledger, batches: Batches) -> Status:
-    """The status of a store; cheap, from the state's head and the manifests."""
+def status(store: ObjectStore, ledger: Ledger, batches: Batches, unmet: Recent[int] | None = None) -> Status:
+    """The status of a store; cheap, from the state's head and the manifests of the batches that the state has not met.
+
+    `unmet` remembers how many samples of such batches a state lacks: neither ever changes, so the next status reads nothing.
+    """
     head, _ = read_head(store)
-    landed = batches.landed()
-    ids = batches.origins(columns=["sample_id"])["sample_id"]
-    seen = len(pc.unique(ids))
-    unmet = seen - head.count
+    landed, staged = batches.standing()
+
+    def count() -> int:
+        return _unmet(store, head, batches, landed)
+
+    unknown = count() if unmet is None else unmet.get(f"{head.root} {digest_json(landed)}", count)
     return Status(
-        seen=seen,
+        seen=head.count + unknown,
         gold=head.counts.get(GOLD, 0),
         held=dict(head.held),
-        pending=head.counts.get(PENDING, 0) + unmet,
-        origins=len(ids),
+        pending=head.counts.get(PENDING, 0) + unknown,
+        origins=sum(batches.info(b).origins for b in landed),
         batches=len(landed),
-        staged=len(batches.staged()),
+        staged=len(staged),
         unreadable=sum(len(batches.info(b).unreadable) for b in landed),
         ledger_offset=ledger.offset,
         root=head.root,
         policy=head.policy,
         stale=head.ledger_offset != ledger.moving_offset or head.batches != landed,
     )
+
+
+def _unmet(store: ObjectStore, head: StateHead, batches: Batches, landed: Sequence[str]) -> int:
+    """How many samples of these batches the state has no row of. Where that cannot be told by the batches that it has not
+    met, because others are gone or its rows cannot be read, all manifests are read and its rows taken at their number."""
+    met = set(head.batches)
+    fresh = [batch for batch in landed if batch not in met]
+    if met.issubset(landed):
+        ids = _distinct(batches, fresh)
+        with suppress(RefineryError):
+            return len(ids) - len(StateTrees(store).lookup(head.node, ids.to_pylist()))
+    return len(_distinct(batches, landed)) - head.count
+
+
+def _distinct(batches: Batches, some: Sequence[str]) -> pa.Array:
+    return pc.unique(batches.origins(some, columns=["sample_id"])["sample_id"])
 
 
 def audit(store: ObjectStore, batches: Batches) -> dict[str, int]:

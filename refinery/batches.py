@@ -22,6 +22,7 @@ from refinery.fields import to_utc
 from refinery.parquet import GROUP_ROWS, rows_of
 from refinery.recent import Recent
 from refinery.sources.entries import Entry
+from refinery.states.whereabouts import Whereabouts
 from refinery.store import ObjectStore
 from refinery.store.bulk import each, get_many
 
@@ -184,21 +185,23 @@ class Batches:
         self._only = None if only is None else frozenset(only)
         self._reports: dict[str, BatchReport] = {}
         self._manifests: Recent[bytes] = Recent(MANIFESTS_KEPT, len)
+        self._whereabouts = Whereabouts(store)
 
     def staged(self, source: str | None = None) -> list[str]:
         """Ids of the batches that are staged and have not landed, in order of id; only those of `source` when given."""
-        found = self._found()
-        return [
-            batch
-            for batch, names in sorted(found.items())
-            if "listing.json" in names
-            and "batch.json" not in names
-            and (source is None or source_of(batch) == source)
-        ]
+        return [batch for batch in _waiting(self._found()) if source is None or source_of(batch) == source]
 
     def landed(self) -> list[str]:
         """Ids of the landed batches in the order they landed: by (ingested_at, id)."""
-        done = [batch for batch, names in self._found().items() if "batch.json" in names]
+        return self._landed(self._found())
+
+    def standing(self) -> tuple[list[str], list[str]]:
+        """Those that landed and those that are staged, as `landed` and `staged` give them, of one moment."""
+        found = self._found()
+        return self._landed(found), _waiting(found)
+
+    def _landed(self, found: Mapping[str, set[str]]) -> list[str]:
+        done = [batch for batch, names in found.items() if "batch.json" in names]
         unread = [batch for batch in done if batch not in self._reports]
         for batch, data in zip(unread, get_many(self._store, map(landed_key, unread)), strict=True):
             self._take(batch, data)
@@ -257,8 +260,10 @@ class Batches:
                 kind="unknown_column",
             )
         schema = pa.schema([ORIGINS.field(name) for name in wanted])
-        chosen = list(self.landed() if batches is None else batches)
+        chosen: Sequence[str] = list(self.landed() if batches is None else batches)
         ids = None if sample_ids is None else sorted(set(sample_ids))
+        if ids is not None:
+            chosen = self._whereabouts.narrow(chosen, ids)
         tables = list(each(self._store, lambda batch: self._table(batch, wanted, ids), chosen))
         return pa.concat_tables([schema.empty_table(), *tables]) if tables else schema.empty_table()
 
@@ -316,6 +321,11 @@ class Batches:
         return InputError(
             f"Batch {batch!r} {state}: `refinery status` lists the batches there are.", kind="no_such_batch"
         )
+
+
+def _waiting(found: Mapping[str, set[str]]) -> list[str]:
+    """The batches that are staged and have not landed."""
+    return [b for b, names in sorted(found.items()) if "listing.json" in names and "batch.json" not in names]
 
 
 def manifest_bytes(rows: Iterable[Mapping[str, Any]], report: BatchReport) -> bytes:

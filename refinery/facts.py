@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from refinery.digests import canonical_json, digest_json
 from refinery.errors import ConflictError
 from refinery.parquet import GROUP_ROWS, rows_of
+from refinery.states.whereabouts import Whereabouts
 from refinery.store import ObjectStore
 from refinery.store.bulk import get_many
 from refinery.tombstones import Tombstones
@@ -80,6 +81,7 @@ class FactStore:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
+        self._whereabouts = Whereabouts(store)
 
     def write(self, step: Step, batch: str, table: pa.Table) -> bool:
         """Add facts (columns of `step.schema`, one row per sample, any order) to those of a batch.
@@ -132,7 +134,9 @@ class FactStore:
         ids = None if sample_ids is None else sorted(set(sample_ids))
         if ids == []:
             return schema.empty_table().select(wanted)
-        names = sorted(self.files(step)) if batches is None else sorted(set(batches))
+        names: Sequence[str] = sorted(self.files(step) if batches is None else set(batches))
+        if ids is not None:
+            names = self._whereabouts.narrow(names, ids)
         parts = [rows_of(file, ids, needed) for file in self._open([facts_key(step, name) for name in names])]
         rows = pa.concat_tables([schema.empty_table(), *parts])
         return (best_of(rows) if best else rows).select(wanted)

@@ -28,6 +28,7 @@ from refinery.ledger import Actor, ActorKind, Event, EventType, Ledger, Selectio
 from refinery.ledger.selection import select
 from refinery.policy import DEFAULT_POLICY, Policy, load_policy
 from refinery.projection import ProjectionReport, Projector
+from refinery.recent import Recent
 from refinery.records import PROGRAM, record_policy
 from refinery.removal import Removal
 from refinery.replay import Replayer, ReplayReport
@@ -68,6 +69,7 @@ class Refinery:
         self.facts = FactStore(self.store)
         self.snapshots = Snapshots(self.store, self.ledger)
         self.exporter = Exporter(self.store, self.snapshots)
+        self._unmet: Recent[int] = Recent(16, lambda _: 1)
 
     @classmethod
     def open(cls, path: Path | str = ".", s3: Any = None) -> Refinery:
@@ -381,7 +383,7 @@ class Refinery:
 
     def status(self) -> accounting.Status:
         """Where the project stands."""
-        return accounting.status(self.store, self.ledger, self.batches)
+        return accounting.status(self.store, self.ledger, self.batches, self._unmet)
 
     def prove(self, ref: str, sample_id: str) -> Proof:
         """The proof that a snapshot holds a sample, for whoever knows the snapshot's root. InputError when it does not."""

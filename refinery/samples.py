@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import pyarrow.compute as pc
+
 from refinery.batches import Batches
 from refinery.errors import InputError
-from refinery.states.head import read_head
+from refinery.states.head import StateHead, read_head
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
 
@@ -23,7 +25,7 @@ class Samples:
         ids = [i for i in sample_ids if len(i) == 64]
         found = set(StateTrees(self._store).lookup(head.node, ids)["sample_id"].to_pylist())
         if not found.issuperset(sample_ids):  # not replayed yet, or never ingested
-            origins = self._batches.origins(columns=["sample_id"], sample_ids=list(sample_ids))
+            origins = self._batches.origins(self._unmet(head), ["sample_id"], set(sample_ids) - found)
             found.update(origins["sample_id"].to_pylist())
         return found
 
@@ -41,13 +43,23 @@ class Samples:
         """The only sample id that starts with `prefix` (8 hex digits or more). InputError for none or several."""
         if len(prefix) == 64:
             return prefix
-        known = self._batches.origins(columns=["sample_id"])["sample_id"].to_pylist()
-        ids = sorted({i for i in known if i.startswith(prefix)})
-        if len(prefix) < 8 or len(ids) != 1:
+        ids = self._beginning(prefix) if len(prefix) >= 8 else []
+        if len(ids) != 1:
             count = "no sample" if not ids else f"{len(ids)} samples"
             raise InputError(
                 f"{prefix!r} names {count}: give at least 8 hex digits of one sample's id.",
                 kind="no_such_sample",
             )
-        found: str = ids[0]
-        return found
+        return ids[0]
+
+    def _beginning(self, prefix: str) -> list[str]:
+        """The ids that start so, in order."""
+        head, _ = read_head(self._store)
+        known = StateTrees(self._store).beginning(head.node, prefix)
+        fresh = self._batches.origins(self._unmet(head), ["sample_id"])["sample_id"]
+        return sorted({*known, *fresh.filter(pc.starts_with(fresh, prefix)).to_pylist()})
+
+    def _unmet(self, head: StateHead) -> list[str]:
+        """The batches that the newest replay did not know."""
+        met = set(head.batches)
+        return [batch for batch in self._batches.landed() if batch not in met]

@@ -54,17 +54,22 @@ class KeptInputs:
         rows = tables[0] if len(tables) == 1 else _newest(tables)
         return rows.select(columns) if columns is not None else rows.drop_columns([_KEY])
 
-    def lookup(self, segments: Sequence[str], sample_ids: Collection[str]) -> pa.Table:
-        """The rows of those samples that there are, in order of sample id. Errors as `rows`."""
+    def lookup(
+        self, segments: Sequence[str], sample_ids: Collection[str], columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """The rows of those samples that there are (of some columns), in order of sample id. Errors as `rows`."""
         wanted = sorted(set(sample_ids))
         found: list[pa.Table] = []
         for key in reversed(segments):
             table = self._table(key)
+            if columns is not None:
+                table = table.select(list(dict.fromkeys(["sample_id", *columns, _KEY])))
             places = _places(table, wanted)
             found.append(_take(table, places[places >= 0]))
             wanted = [i for i, place in zip(wanted, places, strict=True) if place < 0]
         rows = pa.concat_tables(found).drop_columns([_KEY])
-        return rows if len(found) == 1 else rows.sort_by("sample_id")
+        rows = rows if len(found) == 1 else rows.sort_by("sample_id")
+        return rows if columns is None else rows.select(columns)
 
     def verify(self, segments: Sequence[str]) -> list[str]:
         """A sentence for each segment that is gone or not what its name says."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refinery.errors import RefineryError
 from refinery.states.former import UNREADABLE, FormerTrees
@@ -97,6 +98,28 @@ class StateTrees:
         if end[0]["kind"] != LEAF:
             return passed, rows_table()
         return passed, next(self._reader.tables(end, _AT_ONCE))
+
+    def known(self, digest: str) -> Node | None:
+        """The tree with this root digest; None when it is not in the store, or no longer."""
+        if digest == EMPTY_NODE.digest:
+            return EMPTY_NODE
+        found = self._store.get_with_etag(root_key(Node(digest, 0)))
+        if found is None:
+            return None
+        with suppress(ValueError, KeyError, TypeError):
+            return Node(digest, int(json.loads(found[0])["count"]))
+        return None
+
+    def beginning(self, root: Node, prefix: str) -> list[str]:
+        """The ids in the tree that start with some hex digits, in order. Reads the way to them, and their rows."""
+        if set(prefix) - set("0123456789abcdef"):
+            return []
+        passed, rows = self.way(root, prefix.ljust(2 * ID_BYTES, "0"))
+        if len(passed) > len(prefix):  # so many start so that they lie in many leaves
+            rows = self.rows(root)
+        ids = rows["sample_id"]
+        found: list[str] = ids.filter(pc.starts_with(ids, prefix)).to_pylist()
+        return found
 
     def leaves(self, root: Node) -> Iterator[pa.Table]:
         """All rows in order of sample id, in tables of many leaves."""
