@@ -55,7 +55,7 @@ class DocumentBuilder:
     def __init__(
         self, store: ObjectStore, batches: Batches, facts: FactStore, fields: Fields, steps: Steps
     ) -> None:
-        self._store, self._batches, self.fields, self._steps = store, batches, fields, steps
+        self._store, self.batches, self.fields, self._steps = store, batches, fields, steps
         self.inputs = InputReader(batches, facts, fields, steps)
 
     def describe(self, view: LedgerView, sample_ids: Collection[str] | None = None) -> Described:

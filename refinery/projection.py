@@ -17,18 +17,19 @@ import pyarrow.compute as pc
 
 from refinery.digests import digest
 from refinery.documents import DocumentBuilder
-from refinery.errors import ConfigError, ConflictError, CorruptionError
+from refinery.errors import ConfigError, ConflictError, CorruptionError, InputError
 from refinery.facts import FactStore
 from refinery.index import VECTOR, SampleIndex
 from refinery.inputs import Steps
 from refinery.ledger import Ledger
+from refinery.replay import Replayer
 from refinery.snapshots import Snapshots
 from refinery.states.head import StateHead, read_head
 from refinery.states.rows import ROW_SCHEMA
 from refinery.states.tree import StateTrees
 from refinery.store import ObjectStore
 
-_CHUNK = 5_000
+_CHUNK = 10_000
 _MOST_TRIES = 50
 _MOST_PASSES = 3
 
@@ -68,6 +69,7 @@ class Projector:
         self._store, self._ledger, self._facts, self._builder = store, ledger, facts, builder
         self._snapshots, self._steps, self._index = snapshots, steps, index
         self._trees = StateTrees(store)
+        self._replayer = Replayer(store, ledger, builder.batches, facts, builder.fields, steps)
 
     def is_current(self) -> bool:
         """Whether the index says of itself that it holds all of truth. Reads no documents."""
@@ -116,6 +118,26 @@ class Projector:
         position = self._index.position()
         return self._follow(self._index, position) if position else None
 
+    def catch_up(self) -> ProjectionReport | None:
+        """Project only what verdicts and ledger events say since the index's position, as after a replay of flags: its cost
+        does not grow with the samples there are.
+
+        None: there is no index yet, or batches, facts, clusters, fields, steps or snapshots are others by now, or the state
+        that the index was projected from is gone. Then `project` has to compare every document.
+        """
+        found, now = self._index.position(), self._position()
+        if not found or {**found, "root": now["root"], "ledger_offset": now["ledger_offset"]} != now:
+            return None
+        old, new = self._trees.known(found["root"]), self._trees.known(now["root"])
+        if old is None or new is None:
+            return None
+        try:
+            sides = self._trees.diff(old, new)
+        except InputError:  # a pack of the old one was removed
+            return None
+        owed = {i for side in sides for i in side["sample_id"].to_pylist()}
+        return self._follow(self._index, {**found, "root": now["root"]}, owed)
+
     def _pass(self, index: SampleIndex) -> ProjectionReport:
         """Compare all of truth with an index, and claim its position."""
         found, position = index.position(), self._position()
@@ -159,8 +181,9 @@ class Projector:
             touched = self._ledger.view().touched(base["ledger_offset"]) - owed
             written, superseded = self._amend(index, base, touched, sequence)
             if missing := owed | touched.difference(written, superseded):
-                more = self._write(index, self._with_vectors, self.documents(missing), sequence)
-                written, superseded = written + more[0], superseded + more[1]
+                for some in _some(sorted(missing)):
+                    more = self._write(index, self._with_vectors, self.documents(some), sequence)
+                    written, superseded = written + more[0], superseded + more[1]
             claim = {**base, "ledger_offset": offset}
             # a projection that claimed meanwhile may have written what the amended documents were read without
             if _rest(index.position()) == _rest(found) and index.set_position(claim, sequence):
@@ -193,7 +216,8 @@ class Projector:
     def documents(self, sample_ids: Collection[str] | None = None) -> pa.Table:
         """Complete documents, verdicts and memberships included, each with the digest of all it says."""
         head, _ = read_head(self._store)
-        table = self._builder.describe(self._ledger.view(), sample_ids).documents
+        inputs = self._builder.inputs.read() if sample_ids is None else self._replayer.inputs(sample_ids)
+        table = self._builder.complete(inputs, self._ledger.view()).documents
         ids = table["sample_id"].combine_chunks() if table.num_rows else pa.array([], pa.string())
         rows = (
             self._trees.rows(head.node)
@@ -231,8 +255,11 @@ class Projector:
 
     def _with_vectors(self, documents: pa.Table) -> pa.Table:
         ids = _one(documents["sample_id"])
+        batches = pc.unique(pc.list_flatten(_one(documents["batch"]))).to_pylist()
         for space, step in sorted(self._steps.embed.items()):
-            facts = self._facts.read(step, sample_ids=ids.to_pylist(), columns=["sample_id", "vector"])
+            facts = self._facts.read(
+                step, batches=batches, sample_ids=ids.to_pylist(), columns=["sample_id", "vector"]
+            )
             places = pc.index_in(ids, value_set=_one(facts["sample_id"]))
             documents = documents.append_column(VECTOR + space, facts["vector"].take(places))
         return documents
@@ -268,7 +295,7 @@ def with_verdicts(documents: pa.Table, rows: pa.Table, memberships: Mapping[str,
 
 
 def _digest_inputs(head: StateHead) -> str:
-    return digest(repr((head.batches, sorted(head.files.items()), head.fields)).encode())[:32]
+    return digest(repr((head.batches, sorted(head.files.items()), head.fields, head.clusters)).encode())[:32]
 
 
 def _rest(position: Position) -> dict[str, Any]:
@@ -290,15 +317,25 @@ def _differences(index: SampleIndex, documents: pa.Table) -> tuple[pa.Array, lis
 def _digests(table: pa.Table, steps: Mapping[str, str], embedded: Mapping[str, Sequence[bool]]) -> pa.Array:
     """The digest of each document: of its columns, and of the steps that gave it the vectors it has."""
     digests = []
-    for number, row in enumerate(table.to_pylist()):
-        spaces = [steps[space] for space in sorted(steps) if embedded[space][number]]
-        digests.append(digest(repr((sorted(row.items()), spaces)).encode())[:32])
+    for start in range(0, table.num_rows, _CHUNK):  # rows as Python values take many times the room
+        for number, row in enumerate(table.slice(start, _CHUNK).to_pylist(), start):
+            spaces = [steps[space] for space in sorted(steps) if embedded[space][number]]
+            digests.append(digest(repr((sorted(row.items()), spaces)).encode())[:32])
     return pa.array(digests, pa.string())
 
 
 def _chunks(table: pa.Table) -> Iterator[pa.Table]:
+    """The table in parts whose samples lie in few batches each: their vectors lie in as few files."""
+    if table.num_rows > _CHUNK:
+        first = pc.list_element(_one(table["batch"]), 0)
+        table = table.take(pc.sort_indices(first))
     for start in range(0, table.num_rows, _CHUNK):
         yield table.slice(start, _CHUNK)
+
+
+def _some(sample_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(sample_ids), _CHUNK):
+        yield sample_ids[start : start + _CHUNK]
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -120,18 +120,18 @@ class Replayer:
 
     def gather(self, sample_ids: Collection[str] | None = None) -> Gathered:
         """What verdicts of samples (None: all) and of their whole clusters depend on but for ledger and policy."""
-        head, _ = read_head(self._store)
         clusters = self._clusters()
         wanted = None if sample_ids is None else set(sample_ids) | cluster_mates(clusters, sample_ids)
-        return Gathered(self._inputs_of(head, wanted), clusters)
+        return Gathered(self.inputs(wanted), clusters)
 
     def judge(self, gathered: Gathered, policy: Policy, view: LedgerView) -> tuple[Described, Verdicts]:
         """Documents and verdicts of what was gathered."""
         described = self._builder.complete(gathered.inputs, view, gathered.clusters)
         return described, evaluate(verdict_inputs(described, view, policy), policy)
 
-    def _inputs_of(self, head: StateHead, wanted: set[str] | None) -> pa.Table:
+    def inputs(self, wanted: Collection[str] | None) -> pa.Table:
         """The inputs of samples (None: all): those that were kept when they are of the facts there are, else from truth."""
+        head, _ = read_head(self._store)
         now = self._now(head, "", 0)
         if head.inputs and now == replace(head, policy="", ledger_offset=0):
             with suppress(CorruptionError):

@@ -113,6 +113,7 @@ CALLS = ("next_sequence", "upsert", "set_position", "digests", "get", "position"
 WORK: dict[str, Callable[[Projector], ProjectionReport | None]] = {
     "project": Projector.project,
     "follow": Projector.follow_ledger,
+    "catch up": lambda projector: projector.catch_up() or projector.project(),
     "rebuild": Projector.rebuild,
 }
 
@@ -338,3 +339,36 @@ def test_a_flag_projected_in_the_middle_of_any_projection_is_searchable_from_the
             me.index = Meanwhile(plain, call, after, act, check)  # type: ignore[assignment]
             WORK[work](me.projector)
             check()
+
+
+def test_catching_up_after_a_replay_writes_what_moved_and_leaves_the_rest_to_a_projection(
+    open_index: Open, tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    project = Synthetic(store)
+    project.compute(project.land(samples_of(0)), samples_of(0))
+    project.replayer.replay(project.policy)
+    me = Someone(store, open_index, tmp_path / "index")
+    assert me.projector.catch_up() is None, "there is no index yet"
+    me.projector.project()
+    ids = [sample.id for sample in samples_of(0)]
+    project.ledger.append([Event(EventType.FLAG, ANA, sample_id=ids[1], kind="reject")])
+    project.replayer.replay(project.policy)
+    report = me.projector.catch_up()
+    assert report is not None
+    assert (report.upserted, me.projector.is_current()) == (1, True)
+    assert me.index.get([ids[1]], ["verdict"]).to_pylist() == [{"verdict": "held"}]
+    before = rows(me.index, me.projector)
+    assert me.projector.project().upserted == 0
+    assert rows(me.index, me.projector) == before
+
+    me.freeze("set")
+    assert me.projector.catch_up() is None, "memberships are others"
+    me.projector.project()
+    project.compute(project.land(samples_of(1)), samples_of(1))
+    project.replayer.replay(project.policy)
+    assert me.projector.catch_up() is None, "there are other samples"
+    me.projector.project()
+    for pack in store.list("states/roots/"):
+        store.delete(pack.key)
+    assert me.projector.catch_up() is None, "the state it was projected from is gone"
