@@ -187,7 +187,7 @@ def _by_chance(documents: pa.Table, query: Query, seed: int) -> tuple[pa.Table, 
     """The same in the random order of a seed."""
     mark = decode_cursor(query, (int,))
     ids: npt.NDArray[np.str_] = np.array(documents["sample_id"].to_pylist(), np.str_)
-    keys = random_keys(seed, ids.tolist())
+    keys = random_keys(seed, pa.array(ids.tolist(), pa.string()))
     places = rows_after(keys, ids, mark)[: query.limit + 1]
     seen = mark.seen if mark else 0
     marks = [Mark(int(keys[p]), str(ids[p]), seen + n) for n, p in enumerate(places, start=1)]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from refinery.digests import canonical_json, check_sample_id, digest, digest_json
 from refinery.errors import InputError
@@ -126,14 +126,34 @@ def _key(field: Field, key: Any) -> Value:
     return key  # type: ignore[no-any-return]
 
 
-def random_keys(seed: int, sample_ids: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """The key of each sample in the random order of `seed`: shape (samples,)."""
-    heads = bytes.fromhex("".join(sample_id[:16] for sample_id in sample_ids))
-    salt = np.frombuffer(bytes.fromhex(digest(str(seed).encode())[:16]), ">u8").astype(np.uint64)
-    x = np.frombuffer(heads, ">u8").astype(np.uint64) ^ salt
+def random_keys(seed: int, sample_ids: pa.StringArray) -> npt.NDArray[np.uint64]:
+    """The key of each sample (n ids, none null) in the random order of `seed`: shape (n,)."""
+    salt = np.uint64(int(digest(str(seed).encode())[:16], 16))
+    x = _heads(sample_ids) ^ salt
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
+
+
+def _heads(sample_ids: pa.StringArray) -> npt.NDArray[np.uint64]:
+    """The first 64 bits of each id, (n,), without a Python value for any."""
+    _, offsets, data = sample_ids.buffers()
+    if not len(sample_ids) or data is None:
+        return np.zeros(0, np.uint64)
+    first = np.frombuffer(offsets, np.int32)[sample_ids.offset]
+    digits = np.frombuffer(data, np.uint8, 64 * len(sample_ids), first).reshape(-1, 64)[:, :16]
+    nibbles = np.where(digits > 57, digits - 87, digits - 48).astype(np.uint8)
+    return np.ascontiguousarray(nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").ravel().astype(np.uint64)
+
+
+def rows_near(keys: npt.NDArray[Any], mark: Mark | None, most: int) -> npt.NDArray[np.intp]:
+    """Rows among which are the first `most` after `mark` by (key, sample id): all that tie with the last of these, too."""
+    rows = np.arange(len(keys)) if mark is None else np.flatnonzero(keys >= keys.dtype.type(max(mark.key, 0)))
+    most += 0 if mark is None else int((keys[rows] == keys.dtype.type(max(mark.key, 0))).sum())
+    if len(rows) <= most:
+        return rows
+    last = np.partition(keys[rows], most - 1)[most - 1]
+    return rows[keys[rows] <= last]
 
 
 def rows_after(
