@@ -18,8 +18,8 @@ def page() -> None:
                 "field": use.field.name,
                 "type": use.field.type.value,
                 "kind": "built in" if use.field.builtin else "attribute",
-                "filled": f"{use.fill_rate:.0%}",
-                "samples": f"{use.filled:,}",
+                "filled": "–" if use.fill_rate is None else f"{use.fill_rate:.0%}",
+                "samples": "–" if use.filled is None else f"{use.filled:,}",
                 "meaning": use.field.description,
                 "examples": ", ".join(show.cell(value) for value in use.examples),
             }

@@ -54,6 +54,8 @@ def _catalogue(session: Session) -> dict[str, Any]:
     found = measured(session.project)
     return {
         "samples": found.samples,
+        "ledger_offset": found.ledger_offset,
+        "current": found.current,
         "fields": [
             {
                 "name": use.field.name,
@@ -70,14 +72,15 @@ def _catalogue(session: Session) -> dict[str, Any]:
 
 
 def _lines(document: dict[str, Any]) -> Iterator[Line]:
-    yield f"{len(document['fields'])} fields, {document['samples']:,} samples"
+    behind = "" if document["current"] else ", as the index has them: `refinery run` brings it up to date"
+    yield f"{len(document['fields'])} fields, {document['samples']:,} samples{behind}"
     yield table(
         ["field", "type", "filled", "meaning", "examples"],
         (
             [
                 field["name"] if field["builtin"] else f"{field['name']} *",
                 field["type"],
-                f"{field['fill_rate']:.0%}",
+                "–" if field["fill_rate"] is None else f"{field['fill_rate']:.0%}",
                 field["description"],
                 ", ".join(_short(value) for value in field["examples"]),
             ]
