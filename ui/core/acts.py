@@ -91,7 +91,8 @@ class Acts:
         """Bring verdicts and index up to date."""
         self.check_writable()
         report = self.project.replay()
-        self.project.project()
+        if self.project.projector.catch_up() is None:
+            self.project.project()
         return report
 
     def actor(self, name: str) -> Actor:
