@@ -29,6 +29,7 @@ from refinery.errors import CorruptionError
 
 KEPT = timedelta(minutes=10)
 REMEMBERED = timedelta(hours=24)
+_INDEX_CACHE, _METADATA_CACHE = 256 << 20, 64 << 20
 _DELETED = pa.schema([("sample_id", pa.string()), ("sequence", pa.int64())])
 
 
@@ -180,7 +181,8 @@ class Folder:
             import lancedb
 
             self.path.mkdir(parents=True, exist_ok=True)
-            self._connection = lancedb.connect(str(self.path))
+            session = lancedb.Session(_INDEX_CACHE, _METADATA_CACHE)  # else they may grow to 7 GB
+            self._connection = lancedb.connect(str(self.path), session=session)
         return self._connection
 
     def unreadable(self, error: Exception) -> CorruptionError:

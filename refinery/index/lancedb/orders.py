@@ -13,7 +13,8 @@ import pyarrow as pa
 from refinery.errors import InputError, did_you_mean
 from refinery.fields import Fields, FieldType
 from refinery.filter import Filter, conjunction
-from refinery.index import VECTOR, Nearest, Query
+from refinery.filter.ast import Compare
+from refinery.index import VECTOR, Nearest, Query, Sort
 from refinery.index.fusion import WINDOW, fuse
 from refinery.index.order import (
     ID,
@@ -28,6 +29,8 @@ from refinery.index.order import (
 )
 
 _BATCH_ROWS = 65_536
+_MOST_HEADS = 1 << 64
+_SPARE, _WIDER = 4, 16
 _Fetch = Callable[[int], tuple[npt.NDArray[Any], npt.NDArray[np.str_], pa.Table]]
 """The keys, ids and rows of the n samples of least key."""
 
@@ -63,19 +66,45 @@ def ordered(table: Any, fields: Fields, query: Query, columns: Sequence[str]) ->
 
 
 def _by_field(table: Any, fields: Fields, query: Query, columns: Sequence[str]) -> Found:
-    from lancedb.query import ColumnOrdering
-
     sort = query.sort or ID
     later, seen = after(query, sort, sort_field(sort, fields))
-    orders = [ColumnOrdering(column_name=sort.field, ascending=not sort.descending, nulls_first=False)]
-    if sort.field != ID.field:
-        orders.append(ColumnOrdering(column_name=ID.field, ascending=True, nulls_first=False))
-    search = table.search().order_by(orders).select(list(dict.fromkeys([ID.field, sort.field, *columns])))
-    found = _filtered(search, conjunction([query.filter, later])).limit(query.limit + 1).to_arrow()
+    chosen = conjunction([query.filter, later])
+    if sort == ID:
+        mark = decode_cursor(query, (str,))
+        found = _by_id(table, chosen, mark.sample_id if mark else "", query.limit + 1, _with(ID.field, columns))
+    else:
+        found = _sorted(table, chosen, sort, query.limit + 1, [ID.field, sort.field])
     ids = found.column("sample_id").to_pylist()
     keys = found.column(sort.field).to_pylist()
     marks = [Mark(k, i, seen + n + 1) for n, (k, i) in enumerate(zip(keys, ids, strict=True))]
-    return Found(ids, marks, rows=found)
+    return Found(ids, marks, rows=found if sort == ID else None)
+
+
+def _sorted(table: Any, filter: Filter | None, sort: Sort, most: int, columns: list[str]) -> pa.Table:
+    from lancedb.query import ColumnOrdering
+
+    orders = [ColumnOrdering(column_name=sort.field, ascending=not sort.descending, nulls_first=False)]
+    if sort.field != ID.field:
+        orders.append(ColumnOrdering(column_name=ID.field, ascending=True, nulls_first=False))
+    search = table.search().order_by(orders).select(list(dict.fromkeys(columns)))
+    return _filtered(search, filter).limit(most).to_arrow()
+
+
+def _by_id(table: Any, filter: Filter | None, after: str, most: int, columns: list[str]) -> pa.Table:
+    """The first samples in order of id that a filter selects, `after` one of them.
+
+    Ids are digests, so the next few lie within a small part of all there can be: the part that is looked at grows until it
+    holds enough. Else every sample after would be read to find the first ones.
+    """
+    first = int(after[:16] or "0", 16)
+    span = _MOST_HEADS * _SPARE * most // max(table.count_rows(), 1)
+    while (end := first + span) < _MOST_HEADS:
+        part = Filter(Compare(ID.field, "<", f"{end:016x}"))
+        found = _sorted(table, conjunction([filter, part]), ID, most, columns)
+        if len(found) == most:
+            return found
+        span *= _WIDER
+    return _sorted(table, filter, ID, most, columns)
 
 
 def _by_chance(table: Any, query: Query, seed: int) -> Found:
