@@ -1,0 +1,120 @@
+"""`refinery view` in Chromium: how long until a screen is drawn, after what a person does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks._table import Row
+from benchmarks._viewer_core import peak_memory
+
+_WAIT = 120_000
+_STARTS = 120
+_QUIET = "[data-test-script-state=notRunning]"
+
+
+def in_a_browser(
+    project: Path, seconds: Callable[[str, str, float], Row], memory: Callable[[str, int], Row]
+) -> Iterator[Row]:
+    """What takes how long on the real page; one row that says so where there is no browser."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        chromium = None
+    if chromium is None:
+        yield Row("the real page", "browser", None, "s", note="needs Chromium and playwright")
+        return
+    with _served(project) as (address, server), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for work, took in _story(browser, address):
+            yield (
+                seconds(work, "browser", took)
+                if took is not None
+                else Row(work, "browser", None, "s", note="the page has no such control")
+            )
+        browser.close()
+        yield memory("server", max(map(peak_memory, _family(server))))
+
+
+def _story(browser: Any, address: str) -> Iterator[tuple[str, float | None]]:
+    browser.new_page().goto(address)  # the server's first session imports all that it needs
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    _drawn(browser.contexts[0].pages[0])
+    yield "first screen", _timed(page, lambda: page.goto(address))
+    following = page.get_by_role("button", name="Next page")
+    filter_ = page.get_by_label("Filter", exact=True)
+    yield "next page", _timed(page, following.click) if following.count() else None
+
+    def narrow() -> None:
+        filter_.fill("min_side >= 1000 AND score > 0.5")
+        filter_.press("Enter")
+
+    yield "filter change", _timed(page, narrow) if filter_.count() else None
+    tile = page.locator("[data-testid=stImage]").first
+    opener = page.locator("[class*='st-key-open-'] button").first
+    if tile.count() and opener.count():
+        yield "open a sample", _timed(page, opener.click)
+    else:
+        yield "open a sample", None
+
+
+def _timed(page: Any, act: Callable[[], object]) -> float:
+    """Seconds from an act until the script has ended, pictures included."""
+    started = time.perf_counter()
+    before = page.url
+    act()
+    page.wait_for_function("before => location.href !== before", arg=before, timeout=_WAIT)
+    _drawn(page)
+    return time.perf_counter() - started
+
+
+def _drawn(page: Any) -> None:
+    page.locator(_QUIET).wait_for(state="attached", timeout=_WAIT)
+    page.wait_for_function(
+        "() => document.images.length && [...document.images].every(image => image.complete)", timeout=_WAIT
+    )
+    page.locator(_QUIET).wait_for(state="attached", timeout=_WAIT)
+
+
+@contextmanager
+def _served(project: Path) -> Iterator[tuple[str, int]]:
+    """Where the viewer of a project answers, and its process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "refinery.cli", "--project", str(project), "view", "--port", str(port)]
+    server = subprocess.Popen(command, env=dict(os.environ))
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(4 * _STARTS):
+            try:
+                with urllib.request.urlopen(f"{address}/_stcore/health", timeout=5):
+                    break
+            except (urllib.error.URLError, OSError):
+                with suppress(subprocess.TimeoutExpired):
+                    server.wait(0.25)
+                    raise SystemExit("The viewer ended; what it said stands above.") from None
+        else:
+            raise SystemExit("The viewer did not begin to answer.")
+        yield address, server.pid
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _family(process: int) -> Iterator[int]:
+    """A process and those that it started, by their ids."""
+    yield process
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split():
+        yield from _family(int(child))

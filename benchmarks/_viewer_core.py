@@ -1,0 +1,120 @@
+"""What the viewer's core takes for each screen and act, in a process of its own: seconds by work, and the greatest memory.
+
+Run by `benchmarks.viewer`; prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REPEATS = 5
+_WHERE = "min_side >= 1000 AND score > 0.5"
+
+
+def main(folder: Path) -> None:
+    """Every screen on the project in `folder`: {"cold": {work: s}, "warm": {work: slowest of 5, s}, "memory": bytes}."""
+    started = time.perf_counter()
+    from ui.core import Screen, Viewer
+
+    viewer = Viewer.open(folder)
+    first = grid(viewer, Screen())
+    cold = {"first screen of a new process": time.perf_counter() - started}
+    anew, _ = timed(lambda: grid(Viewer.open(folder), Screen()))
+    like = next(hit.sample_id for hit in first.hits if hit.document["embedder"])
+    cursors = {
+        order: viewer.browse(screen).cursor
+        for order, screen in {
+            "": Screen(),
+            "like": Screen(like=like),
+            "seed": Screen(seed=3),
+            "words": Screen(words="red panda"),
+        }.items()
+    }
+    pages = {
+        "": Screen(cursor=cursors[""] or ""),
+        "filtered": Screen(where=_WHERE, cursor=viewer.browse(Screen(where=_WHERE)).cursor or "", verdict=""),
+        "like": Screen(like=like, cursor=cursors["like"] or ""),
+        "seed": Screen(seed=3, cursor=cursors["seed"] or ""),
+        "words": Screen(words="red panda", cursor=cursors["words"] or ""),
+    }
+    filters = {
+        "filter text": Screen(where=_WHERE),
+        "a verdict": Screen(verdict="gold"),
+        "a reason and a source": Screen(reason="blurry", source="web"),
+        "a flag": Screen(where="has_flag('reject')"),
+        "datasets": Screen(where="in_dataset('gold') AND NOT in_dataset('evals')"),
+        "nothing found": Screen(where="width < 0"),
+        "words": Screen(words="red panda", verdict="held"),
+        "like a sample": Screen(like=like, verdict="held"),
+        "random": Screen(seed=5, source="studio"),
+    }
+    works: dict[str, Callable[[], Any]] = {
+        **{f"next page, {name or 'in order of id'}": page(viewer, s) for name, s in pages.items()},
+        **{f"filter change: {name}": page(viewer, s) for name, s in filters.items()},
+        "open a sample": lambda: sample(viewer, like),
+        "open a sample by 10 digits": lambda: sample(viewer, like[:10]),
+        "histogram of a field": lambda: viewer.project.index.aggregate("width"),
+        "catalogue of fields": viewer.catalogue,
+        "snapshots": viewer.snapshots,
+    }
+    warm = {"first screen of a new session": anew}
+    for name, work in works.items():
+        warm[name] = max(timed(work)[0] for _ in range(REPEATS))
+    warm["diff of two snapshots"], _ = timed(lambda: viewer.diff("gold@1", "gold@2"))
+    flagged, act = timed(lambda: viewer.flag(like, "reject", "ana", "blurred"))
+    if act.behind:
+        raise SystemExit(f"The index did not follow: {act.behind}")
+    warm["flag, to be found at once"] = flagged
+    warm["replay of a flag, index included"], _ = timed(viewer.replay)
+    warm["undo"], _ = timed(lambda: viewer.undo(act.events[0].id, "ana"))
+    viewer.replay()
+    json.dump({"cold": cold, "warm": warm, "memory": peak_memory("self")}, sys.stdout)
+
+
+def grid(viewer: Any, screen: Any) -> Any:
+    """All that the page of the grid asks for."""
+    from ui.core import FACETS, Screen
+
+    viewer.stage(viewer.current().status())
+    found = viewer.browse(screen)
+    for facet in ("verdict", "reason"):
+        viewer.counts(screen, facet)
+    for facet in FACETS:
+        viewer.counts(Screen(), facet)
+    viewer.tiles([hit.sample_id for hit in found.hits])
+    return found
+
+
+def page(viewer: Any, screen: Any) -> Callable[[], Any]:
+    return lambda: grid(viewer, screen)
+
+
+def sample(viewer: Any, name: str) -> None:
+    """All that the page of a sample asks for."""
+    viewer.stage(viewer.current().status())
+    explained = viewer.explain(name)
+    viewer.document(explained.sample_id)
+    viewer.picture(explained.sample_id)
+    viewer.tiles([hit.sample_id for hit in viewer.similar(explained.sample_id)])
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    started = time.perf_counter()
+    found = work()
+    return time.perf_counter() - started, found
+
+
+def peak_memory(process: int | str) -> int:
+    """The most memory that a process ever had, in bytes; files of this disk that are mapped into it count."""
+    text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
