@@ -79,7 +79,7 @@ def _having(column: pa.ChunkedArray) -> int:
     import pyarrow.compute as pc
 
     if not pa.types.is_list(column.type):
-        return len(column) - column.null_count
+        return int(len(column) - column.null_count)
     return int(pc.sum(pc.greater(pc.fill_null(pc.list_value_length(column), 0), 0)).as_py() or 0)
 
 

@@ -148,8 +148,11 @@ def _heads(sample_ids: pa.StringArray) -> npt.NDArray[np.uint64]:
 
 def rows_near(keys: npt.NDArray[Any], mark: Mark | None, most: int) -> npt.NDArray[np.intp]:
     """Rows among which are the first `most` after `mark` by (key, sample id): all that tie with the last of these, too."""
-    rows = np.arange(len(keys)) if mark is None else np.flatnonzero(keys >= keys.dtype.type(max(mark.key, 0)))
-    most += 0 if mark is None else int((keys[rows] == keys.dtype.type(max(mark.key, 0))).sum())
+    rows: npt.NDArray[np.intp] = np.arange(len(keys))
+    if mark is not None:
+        key = keys.dtype.type(max(mark.key, 0))
+        rows = np.flatnonzero(keys >= key)
+        most += int((keys == key).sum())
     if len(rows) <= most:
         return rows
     last = np.partition(keys[rows], most - 1)[most - 1]

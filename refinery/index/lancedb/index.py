@@ -20,7 +20,7 @@ from refinery.filter.lance import literal
 from refinery.index import DOC_DIGEST, VECTOR, Aggregate, AggregateKind, BulkReport, Page, Query
 from refinery.index.buckets import aggregate, kind_for
 from refinery.index.lancedb.folder import KEPT, Folder, Generation, State
-from refinery.index.lancedb.orders import ordered, scan, text_fields
+from refinery.index.lancedb.orders import ordered, scan, text_fields, values_of
 from refinery.index.order import encode_cursor
 from refinery.index.rows import check_columns, check_type, conform
 
@@ -95,8 +95,8 @@ class LanceIndex:
         self, field: str, kind: AggregateKind | None = None, filter: Filter | None = None, size: int = 20
     ) -> Aggregate:
         found = kind_for(self._fields[field], kind, size)
-        column = scan(self._table(), [field], _where(filter)).column(field).combine_chunks()
-        return aggregate(column, found, size)
+        values = values_of(self._table(), field, _where(filter)).combine_chunks()
+        return aggregate(values, found, size)
 
     def position(self) -> dict[str, Any]:
         generation = self._generation(self._folder.read())
