@@ -19,6 +19,8 @@ from refinery.sign_in import PASSWORD_VARIABLE, check_sign_in
 app = typer.Typer()
 _MODULE = "ui.app"
 _GRACE = 10
+_FRUGAL = {"MALLOC_ARENA_MAX": "2"}
+"""glibc keeps memory apart for each of many threads else, and the index reads with many: half as much is held."""
 
 
 @app.command()
@@ -102,7 +104,8 @@ def _stay(command: list[str], root: Path) -> int:
     """Run the viewer until it ends or this process is told to stop; its exit code, 0 when it was told."""
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True)
+    env = {**_FRUGAL, **os.environ, "PYTHONPATH": path}
+    child = subprocess.Popen(command, env=env, start_new_session=True)
     try:
         return child.wait()
     except KeyboardInterrupt:
