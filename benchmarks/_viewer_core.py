@@ -33,6 +33,7 @@ def main(folder: Path) -> None:
             "like": Screen(like=like),
             "seed": Screen(seed=3),
             "words": Screen(words="red panda"),
+            "sorted": Screen(sort="-sharpness"),
         }.items()
     }
     pages = {
@@ -41,6 +42,7 @@ def main(folder: Path) -> None:
         "like": Screen(like=like, cursor=cursors["like"] or ""),
         "seed": Screen(seed=3, cursor=cursors["seed"] or ""),
         "words": Screen(words="red panda", cursor=cursors["words"] or ""),
+        "sorted": Screen(sort="-sharpness", cursor=cursors["sorted"] or ""),
     }
     filters = {
         "filter text": Screen(where=_WHERE),
@@ -58,7 +60,11 @@ def main(folder: Path) -> None:
         **{f"filter change: {name}": page(viewer, s) for name, s in filters.items()},
         "open a sample": lambda: sample(viewer, like),
         "open a sample by 10 digits": lambda: sample(viewer, like[:10]),
-        "histogram of a field": lambda: viewer.project.index.aggregate("width"),
+        "queue of near-duplicates": lambda: queue(viewer, "duplicates"),
+        "queue of what rules hold": lambda: queue(viewer, "held"),
+        "queue of models' doubts": lambda: queue(viewer, "uncertain"),
+        "histogram of a field": lambda: viewer.spread(Screen(), "width"),
+        "samples by day": lambda: viewer.spread(Screen(), "ingested_at"),
         "catalogue of fields": viewer.catalogue,
         "snapshots": viewer.snapshots,
     }
@@ -66,28 +72,38 @@ def main(folder: Path) -> None:
     for name, work in works.items():
         warm[name] = max(timed(work)[0] for _ in range(REPEATS))
     warm["diff of two snapshots"], _ = timed(lambda: viewer.diff("gold@1", "gold@2"))
-    flagged, act = timed(lambda: viewer.flag(like, "reject", "ana", "blurred"))
+    flagged, act = timed(lambda: viewer.acts.flag([like], "reject", "ana", "blurred"))
     if act.behind:
         raise SystemExit(f"The index did not follow: {act.behind}")
     warm["flag, to be found at once"] = flagged
-    warm["replay of a flag, index included"], _ = timed(viewer.replay)
-    warm["undo"], _ = timed(lambda: viewer.undo(act.events[0].id, "ana"))
-    viewer.replay()
+    warm["replay of a flag, index included"], _ = timed(viewer.acts.replay)
+    warm["undo, found at once"], _ = timed(lambda: viewer.acts.undo("ana", of_act=act.id))
+    viewer.acts.replay()
     json.dump({"cold": cold, "warm": warm, "memory": peak_memory("self")}, sys.stdout)
 
 
 def grid(viewer: Any, screen: Any) -> Any:
     """All that the page of the grid asks for."""
-    from ui.core import FACETS, Screen
+    from ui.core import FACETS
 
     viewer.stage(viewer.current().status())
     found = viewer.browse(screen)
     for facet in ("verdict", "reason"):
         viewer.counts(screen, facet)
     for facet in FACETS:
-        viewer.counts(Screen(), facet)
-    viewer.tiles([hit.sample_id for hit in found.hits])
+        viewer.values(facet)
+    viewer.thumbnails([hit.sample_id for hit in found.hits])
     return found
+
+
+def queue(viewer: Any, name: str) -> None:
+    """All that the page of a queue asks for."""
+    from ui.core import Screen
+    from ui.core.triage import Triage
+
+    viewer.stage(viewer.current().status())
+    found = Triage(viewer).page(Screen(page="triage", queue=name))
+    viewer.thumbnails([item.sample_id for group in found.groups for item in group])
 
 
 def page(viewer: Any, screen: Any) -> Callable[[], Any]:
@@ -100,7 +116,8 @@ def sample(viewer: Any, name: str) -> None:
     explained = viewer.explain(name)
     viewer.document(explained.sample_id)
     viewer.picture(explained.sample_id)
-    viewer.tiles([hit.sample_id for hit in viewer.similar(explained.sample_id)])
+    viewer.payloads(explained.sample_id)
+    viewer.thumbnails([hit.sample_id for hit in viewer.similar(explained.sample_id)])
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

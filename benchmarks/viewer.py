@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,8 @@ def memory(system: str, value: int) -> Row:
 
 def _child(module: str, *arguments: object) -> str:
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    env = {"MALLOC_ARENA_MAX": "2", **os.environ}  # as `refinery view` has it
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env).stdout
 
 
 if __name__ == "__main__":
