@@ -156,7 +156,8 @@ def rows_near(keys: npt.NDArray[Any], mark: Mark | None, most: int) -> npt.NDArr
     if len(rows) <= most:
         return rows
     last = np.partition(keys[rows], most - 1)[most - 1]
-    return rows[keys[rows] <= last]
+    found: npt.NDArray[np.intp] = rows[keys[rows] <= last]
+    return found
 
 
 def rows_after(
