@@ -3,7 +3,7 @@
 .venv/bin/python -m benchmarks.viewer [--quick] [--project DIR] [--json FILE]
 
 A made-up project with the thumbnails of real pictures (--quick: 100,000 samples), kept in DIR to be used again. Seconds are
-the slowest of five, acts are done once; `ours ÷ it` is the goal over what was measured.
+the median of five, acts are done once; `ours ÷ it` is the goal over what was measured.
 """
 
 from __future__ import annotations
