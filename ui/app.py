@@ -33,7 +33,9 @@ _PAGES = {
     "fields": "Fields",
 }
 _STYLE = """<style>
-.stMainBlockContainer {padding: 2.5rem 3rem 3rem}
+.stMainBlockContainer {padding: 1.75rem 3rem 3rem}
+.stMainBlockContainer h2 {font-size: 1.5rem; padding: 0.25rem 0}
+.stMainBlockContainer h3 {font-size: 1.15rem; padding: 0.25rem 0}
 [data-testid="stSidebarHeader"] {height: 1rem; padding-bottom: 0}
 [data-testid="stImage"] img {max-height: 32rem; object-fit: contain}
 .st-key-policy-text textarea {font-family: var(--st-code-font, monospace); font-size: 0.85rem}

@@ -148,10 +148,33 @@ def _day(value: Any) -> date:
 
 
 def _bars(found: Aggregate) -> None:
-    import pyarrow as pa
-
-    index = [b.value if isinstance(b.value, datetime) else float(b.value) for b in found.buckets]
-    counts = pa.table({"from": index, "samples": [b.count for b in found.buckets]})
-    st.bar_chart(counts, x="from", y="samples", height=140, x_label="", y_label="")
+    """A histogram, as a Vega-Lite specification."""
+    dates = isinstance(found.buckets[0].value, datetime)
+    kind = "temporal" if dates else "quantitative"
+    rows = [
+        {
+            "from": b.value.isoformat() if dates else float(b.value),
+            "to": _end(b.value, b.end) if dates else float(b.end),
+            "samples": b.count,
+        }
+        for b in found.buckets
+    ]
+    interval = [{"field": name, "type": kind} for name in ("from", "to")]
+    spec = {
+        "data": {"values": rows},
+        "mark": {"type": "bar", "binSpacing": 0},
+        "height": 130,
+        "encoding": {
+            "x": {"field": "from", "type": kind, "title": None, "scale": {"zero": False, "nice": False}},
+            "x2": {"field": "to"},
+            "y": {"field": "samples", "type": "quantitative", "title": None, "axis": {"tickCount": 3}},
+            "tooltip": [*interval, {"field": "samples", "type": "quantitative"}],
+        },
+    }
+    st.vega_lite_chart(spec)
     if found.missing:
         st.caption(f"{found.missing:,} samples of this screen have no value.")
+
+
+def _end(start: datetime, end: Any) -> str:
+    return end.isoformat() if isinstance(end, datetime) else start.isoformat()

@@ -81,7 +81,15 @@ def _choices(screen: Screen, queue: str, triage: Triage) -> None:
 
 def _tile(item: Item) -> Tile:
     found = tile(item.document, None, "would be kept" if item.keeper else "")
-    return replace(found, line=item.why or found.line, keeper=item.keeper)
+    return replace(found, line=item.why or _what(item), keeper=item.keeper)
+
+
+def _what(item: Item) -> str:
+    """What duplicates differ in."""
+    document = item.document
+    return (
+        f"{document['width']} × {document['height']} {document['format']}, {document['bytes'] / 1000:,.0f} kB"
+    )
 
 
 def _title(items: list[Item]) -> str:

@@ -21,13 +21,13 @@ _ARRAYS = frozenset({"npy", "npz", "safetensors"})
 # Okabe and Ito's colours, which people of any colour vision can tell apart
 _COLOURS = np.array(
     [
-        (230, 159, 0),
         (86, 180, 233),
-        (0, 158, 115),
         (240, 228, 66),
-        (0, 114, 178),
-        (213, 94, 0),
         (204, 121, 167),
+        (0, 158, 115),
+        (213, 94, 0),
+        (0, 114, 178),
+        (230, 159, 0),
     ],
     np.uint8,
 )
