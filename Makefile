@@ -1,6 +1,6 @@
 # Two commands need nothing else on a fresh machine: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench nightly up setup build lock clean python-checks rust-checks rust-tests python-tests
+.PHONY: help demo test check bench nightly up screenshots setup build lock clean python-checks rust-checks rust-tests python-tests
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
 
@@ -66,6 +66,10 @@ up: ## the Dagster UI with its daemon and the viewer on this machine, for PROJEC
 	@deploy/setup.sh $(SETUP_BACKEND)
 	@deploy/build.sh
 	@$(BESIDE) $(PY) -m assets.up --project $(PROJECT) --backend $(BACKEND)
+
+screenshots: demo ## the pictures of the viewer in docs/images, of the project that make demo makes
+	@deploy/setup.sh test
+	@$(PY) tests/ui/save_viewer.py $(PROJECT)$(SUFFIX) docs/images
 
 setup: ## system packages (as root) and .venv as requirements.lock says
 	@deploy/setup.sh

@@ -162,12 +162,13 @@ def _bars(found: Aggregate) -> None:
     interval = [{"field": name, "type": kind} for name in ("from", "to")]
     spec = {
         "data": {"values": rows},
-        "mark": {"type": "bar", "binSpacing": 0},
+        "mark": "rect",
         "height": 130,
         "encoding": {
             "x": {"field": "from", "type": kind, "title": None, "scale": {"zero": False, "nice": False}},
             "x2": {"field": "to"},
             "y": {"field": "samples", "type": "quantitative", "title": None, "axis": {"tickCount": 3}},
+            "y2": {"datum": 0},
             "tooltip": [*interval, {"field": "samples", "type": "quantitative"}],
         },
     }
