@@ -17,7 +17,7 @@ from refinery.errors import ConfigError
 from refinery.sign_in import PASSWORD_VARIABLE, check_sign_in
 
 app = typer.Typer()
-_MODULE = "ui.app"
+_MODULE, _SERVER = "ui.app", "ui.serve"
 _GRACE = 10
 _FRUGAL = {"MALLOC_ARENA_MAX": "2"}
 """glibc keeps memory apart for each of many threads else, and the index reads with many: half as much is held."""
@@ -65,7 +65,7 @@ def view(
     }
     if oidc is not None:
         options["secrets.files"] = str(oidc.absolute())
-    command = [sys.executable, "-m", "streamlit", "run", str(script)]
+    command = [sys.executable, "-m", _SERVER, "run", str(script)]
     command += [f"--{name}={value}" for name, value in options.items()]
     command += ["--", "--project", str(project.path), *asked, *(["--read-only"] if read_only else [])]
     shown = f"[{host}]" if ":" in host else host
