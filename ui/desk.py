@@ -17,7 +17,7 @@ from ui.components import mount
 from ui.core import NEED_REASON, Act
 
 _ANSWERS = "desk-answers"
-_MOST_ANSWERS = 1000
+_MOST_ANSWERS = 100
 _KEYS = {"keep": "k", "reject": "x", "review": "r", "blocked": "b"}
 _FREE_KEYS = "123456789"
 

@@ -59,6 +59,7 @@ def view(
         "server.port": str(port),
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        "server.maxUploadSize": "64",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",

@@ -100,8 +100,9 @@ def shown(page: Page) -> list[str]:
 
 
 def stands(page: Page, words: str) -> None:
-    """The desk says that the last act is in the ledger, in such words."""
+    """The desk says that the last act is in the ledger, in such words, and in the index."""
     expect(desk(page).locator(".note")).to_contain_text(words)
+    expect(desk(page).locator(".note")).to_contain_text("Search knows it")
     settled(page)
 
 

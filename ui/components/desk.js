@@ -4,6 +4,10 @@
 // is sent again.
 
 const PATIENCE = 4000;
+// Whether somebody is typing somewhere on the page: the desk must not take the keys away.
+const typing = () =>
+  document.activeElement?.matches("input:not([type=radio], [type=checkbox]), textarea, [contenteditable]") ?? false;
+
 class Desk {
   constructor(root) {
     this.root = root;
@@ -54,7 +58,7 @@ class Desk {
     this.drawBar();
     this.drawGroups();
     if (first && this.memory.pending.length) this.send();
-    if (first && this.data.focus) this.element.focus({ preventScroll: true });
+    if (first && this.data.focus && !typing()) this.element.focus({ preventScroll: true });
   }
 
   // What the server has answered since, to this desk or to another one of the page.
