@@ -280,13 +280,10 @@ def test_gaps_of_a_set_are_kept_and_said_to_be_old_after_a_flag(
     assert "Found before the last changes" in marked(app)
     (after,) = desks(app)
     assert after["groups"][0]["tiles"][0]["flags"] == ["review"]
-    app.selectbox(key="screen-covered").set_value("").run()
-    assert link(app) == {"page": "map"}
-    assert desks(app) == [], "gaps of another set were not looked for"
-    app.selectbox(key="screen-covered").set_value("source = 'nothing'").run()
-    assert [t["id"] for g in desks(app)[0]["groups"] for t in g["tiles"]] == [
-        t["id"] for g in desk["groups"] for t in g["tiles"]
-    ]
+    app.text_input(key="screen-target").set_value("verdict = 'held'").run()
+    assert desks(app) == [], "gaps in another target were not looked for"
+    app.text_input(key="screen-target").set_value("").run()
+    assert desks(app) == [after], "they were kept"
     app = click(app, "Look again")
     assert "Found before the last changes" not in marked(app)
 
