@@ -245,10 +245,9 @@ def _gaps(screen: Screen, view: MapView) -> None:
 
 def _choose_set(screen: Screen) -> None:
     """Gold, a snapshot, or any other filter that one types."""
-    options = ["", *(f"in_dataset({quoted(ref)})" for ref in show.viewer().project.snapshots.refs())]
-    if screen.covered not in options:
-        options.append(screen.covered)
-    names = {"": "gold", **{f"in_dataset({quoted(r)})": r for r in show.viewer().project.snapshots.refs()}}
+    refs = show.viewer().project.snapshots.refs()
+    names = {"": "gold, as it is now", **{f"in_dataset({quoted(ref)})": ref for ref in refs}}
+    options = [*names, *{screen.covered}.difference(names)]
     st.selectbox(
         "Set",
         options,
@@ -300,5 +299,6 @@ def _group(number: int, gap: Gap, found: Mapping[str, Mapping[str, Any] | None])
         tile(document, distances.get(i), marks[i]) if document is not None else Tile(i, "", mark=marks[i])
         for i, document in documents.items()
     ]
-    title = f"Gap {number}: {gap.samples:,} samples, {gap.distance:.3f} from the set (median), {gap.lacking:,.0f} lacking"
+    far = f"{gap.distance:.3f} from the set (median)" if gap.nearest else "nothing in the set is near"
+    title = f"Gap {number}: {gap.samples:,} samples, {far}, {gap.lacking:,.0f} lacking"
     return Group(tiles, title)
