@@ -33,7 +33,7 @@ _SADDLE = 1.2
 """Two groups are one when the radius between them is at most so many times that of the lower peak."""
 _LEAST = 3
 """Fewer uncovered targets together are no region."""
-_BLOCK = 1 << 23
+_BLOCK = 1 << 22
 _SAME = 1e-3
 
 
@@ -59,7 +59,7 @@ def under_covered(
 ) -> list[Region]:
     """The regions of `targets` (n, d) that `covered` (m, d) does not cover, the largest deficit first. All are unit vectors.
 
-    `inside`: which targets are in the covered set themselves (n,). Works in blocks of about 150 MB.
+    `inside`: which targets are in the covered set themselves (n,). Works in blocks of about 75 MB.
     """
     outside = np.flatnonzero(~inside)
     k = _ball(len(targets), len(covered))
