@@ -22,6 +22,7 @@ from refinery.batches import BatchReport, landed_key, manifest_bytes, manifest_k
 from refinery.blobs import put_bytes
 from refinery.corpus import build_corpus
 from refinery.digests import canonical_json, digest
+from refinery.embedding_map import EmbeddingMap
 from refinery.facts import facts_table
 from refinery.fields import Field, FieldType
 from refinery.ledger import Actor, ActorKind, flag_event, tag_event
@@ -274,4 +275,4 @@ def _origins(
 if __name__ == "__main__":
     import sys
 
-    project_of(Path(sys.argv[1]), int(sys.argv[2]))
+    EmbeddingMap.of(project_of(Path(sys.argv[1]), int(sys.argv[2]))).make()

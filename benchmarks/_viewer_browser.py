@@ -23,6 +23,7 @@ _WAIT = 120_000
 _STARTS = 120
 _REPEATS = 5
 _TILES = "[data-sample]"
+_POINTS = ".map .frame[data-points]"
 _QUIET = "[data-test-script-state=notRunning]"
 
 
@@ -66,14 +67,41 @@ def _story(browser: Any, address: str) -> Iterator[tuple[str, float]]:
 
     yield "filter change", median(map(narrow, range(_REPEATS)))
     yield "open a sample", _timed(page, page.locator(_TILES).first.dblclick)
+    yield from _map(page, address)
 
 
-def _timed(page: Any, act: Callable[[], object]) -> float:
+def _map(page: Any, address: str) -> Iterator[tuple[str, float]]:
+    started = time.perf_counter()
+    page.goto(f"{address}/?page=map")
+    _charted(page)
+    yield "map", time.perf_counter() - started
+    where = page.get_by_label("Filter", exact=True)
+
+    def narrow(number: int) -> float:
+        where.fill(f"min_side >= {1100 + number}")
+        return _timed(page, lambda: where.press("Enter"), _charted)
+
+    yield "filter change: map", median(map(narrow, range(_REPEATS)))
+    names = ("Source", "Cluster", "Flag", "Near-duplicate", "Verdict")
+    paint = (_timed(page, page.get_by_role("radio", name=name).click, _charted) for name in names)
+    yield "filter change: colour of the map", median(paint)
+    page.locator(_POINTS).press("v")
+    page.get_by_role("button", name="Show in grid").wait_for(timeout=_WAIT)
+    yield "grid of a lasso around all", _timed(page, page.get_by_role("button", name="Show in grid").click)
+
+
+def _charted(page: Any) -> None:
+    """Wait until the script has ended and the map has its points."""
+    page.locator(_POINTS).wait_for(timeout=_WAIT)
+    page.locator(_QUIET).wait_for(state="attached", timeout=_WAIT)
+
+
+def _timed(page: Any, act: Callable[[], object], drawn: Callable[[Any], None] | None = None) -> float:
     """Seconds from an act until what it asks for is drawn. The script that draws it begins with a new address."""
     started, before = time.perf_counter(), page.url
     act()
     page.wait_for_function("before => location.href !== before", arg=before, timeout=_WAIT)
-    _drawn(page)
+    (drawn or _drawn)(page)
     return time.perf_counter() - started
 
 

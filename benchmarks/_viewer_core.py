@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from itertools import count, cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -70,6 +71,7 @@ def main(folder: Path) -> None:
         "snapshots": viewer.snapshots,
     }
     warm = {"first screen of a new session": anew}
+    works |= maps(viewer)
     for name, work in works.items():
         warm[name] = median(timed(work)[0] for _ in range(REPEATS))
     warm["diff of two snapshots"], _ = timed(lambda: viewer.diff("gold@1", "gold@2"))
@@ -95,6 +97,27 @@ def grid(viewer: Any, screen: Any) -> Any:
         viewer.values(facet)
     viewer.thumbnails([hit.sample_id for hit in found.hits])
     return found
+
+
+def maps(viewer: Any) -> dict[str, Callable[[], Any]]:
+    """What the page of the map asks for, and the grids of lassos; each time what nobody asked for before."""
+    from ui.core import Screen, Viewer
+    from ui.core.map import COLOURS, MapView
+
+    view, painted = MapView(viewer), MapView(viewer)
+    numbers, colours = count(), cycle(COLOURS)
+
+    def lassoed(side: int) -> None:
+        far = 500 + side + next(numbers) % REPEATS
+        grid(viewer, Screen(lasso=f"500,500;{far},500;{far},{far};500,{far}"))
+
+    return {
+        "map of a new session": lambda: MapView(Viewer.open(viewer.project.path)).picture(Screen()),
+        "filter change: map": lambda: view.picture(Screen(where=f"min_side >= {1000 + next(numbers)}")),
+        "filter change: colour of the map": lambda: painted.picture(Screen(colour=next(colours))),
+        "grid of a lasso": lambda: lassoed(30),
+        "grid of a large lasso": lambda: lassoed(200),
+    }
 
 
 def queue(viewer: Any, name: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from refinery.embedding_map.layout import Vectors, unit
 from refinery.errors import InputError
-from refinery.filter import parse
+from refinery.filter import Filter, parse
+from refinery.filter.ast import OneOf
 from refinery.gaps import gaps
 from refinery.gaps.regions import typical_distance, under_covered
 from refinery.ledger import Actor, ActorKind
@@ -136,3 +137,44 @@ def test_the_command_says_each_gap_in_words(capsys: pytest.CaptureFixture[str], 
     assert "you own " in out
     assert cli.json("gaps", "--target", "widht > 3", code=3)["kind"] == "unknown_field"
     assert cli.json("gaps", "--space", "nothing", code=3)["kind"] == "no_such_space"
+
+
+def test_what_is_in_the_set_is_no_gap_though_too_much_is_in_it_to_be_compared(
+    refined: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Refinery.open(refined)
+    late = sorted(i for i in project.index.digests()["sample_id"].to_pylist())[-30:]
+    target = Filter(OneOf("sample_id", tuple(late)))
+    monkeypatch.setattr("refinery.gaps.MOST", 30)
+    report = gaps(project, target, parse("width > 0 OR width IS NULL", project.fields))
+    assert report.covered > report.covered_compared > 0
+    assert report.found == 0
+
+
+class Watched:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+        self.left = 0
+
+    def __call__(self, title: str) -> Watched:
+        self.titles.append(title)
+        return self
+
+    def start(self, total: int | None, unit: str) -> None:
+        assert total is not None
+        self.left = total
+
+    def advance(self, n: int, bytes: int = 0) -> None:
+        self.left -= n
+
+    def done(self) -> None:
+        assert self.left == 0, self.titles[-1]
+
+
+def test_looking_for_gaps_says_how_it_moves(refined: Path) -> None:
+    project, watched = Refinery.open(refined), Watched()
+    for where in ("source = 'nothing'", "verdict = 'gold'"):
+        gaps(project, None, parse(where, project.fields), progress=watched)
+    assert watched.titles[:3] == ["reading vectors", "comparing", "looking for candidates"]

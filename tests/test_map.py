@@ -18,7 +18,7 @@ from refinery.errors import ConfigError, CorruptionError, InputError
 from refinery.gc import Garbage
 from refinery.ledger import Actor, ActorKind
 from refinery.project import Refinery
-from refinery.states.ids import to_bytes
+from refinery.states.ids import order_of, to_bytes
 from refinery.store.local import LocalStore
 from tests.synthetic import Sample, Synthetic, quick_folder
 
@@ -222,6 +222,18 @@ def test_a_takedown_of_the_project_reaches_its_map(refined: Path) -> None:
     after.make()
     assert len(after.points()) == len(points) - 1
     assert victim not in after.points().text(np.arange(len(points) - 1)).to_pylist()
+
+
+def test_ids_are_put_in_order_by_all_of_their_bytes() -> None:
+    rng = np.random.default_rng(4)
+    ids = rng.integers(0, 256, (3000, 32), np.uint8)
+    ids[::3, :8] = ids[0, :8]  # the same beginnings of different ids
+    ids[5::50] = ids[5]
+    for some in (ids, np.delete(ids, np.arange(0, 3000, 3), axis=0), ids[:0]):
+        order = order_of(some)
+        assert [bytes(i) for i in some[order]] == sorted(bytes(i) for i in some)
+        same = np.flatnonzero((some[order][1:] == some[order][:-1]).all(axis=1))
+        assert (order[same] < order[same + 1]).all(), "equal ones stay as they stand"
 
 
 STAR = [(0.5, 0.98), (0.2, 0.05), (0.97, 0.6), (0.03, 0.6), (0.8, 0.05)]

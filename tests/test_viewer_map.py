@@ -15,7 +15,8 @@ from streamlit.testing.v1 import AppTest
 
 from refinery.embedding_map import EmbeddingMap
 from refinery.errors import ConfigError, InputError
-from refinery.filter import conjunction, parse
+from refinery.filter import Filter, conjunction, parse
+from refinery.filter.ast import OneOf
 from refinery.project import Refinery
 from tests.test_viewer_app import click, desks, link, run, shown, words
 from ui.core import Screen, Viewer, lasso
@@ -115,7 +116,7 @@ def test_a_lasso_shows_just_its_samples_and_the_filter_narrows_them(viewer: View
     everything = Screen(lasso=ALL)
     assert paged(viewer, everything) == embedded(viewer)
     left = Screen(lasso=half(viewer))
-    inside = viewer.ids_inside(left)
+    inside = list(viewer.ids_inside(left))
     assert inside == sorted(inside)
     assert 0 < len(inside) < len(embedded(viewer))
     assert paged(viewer, left) == inside
@@ -139,9 +140,37 @@ def test_a_large_lasso_is_asked_for_in_pieces_with_the_same_answer(
     with pytest.raises(InputError, match="too many for this order"):
         viewer.browse(screen.change(sort="width"))
     monkeypatch.setattr(lasso, "EXACT", 21)
+    viewer = Viewer(viewer.project)
     about = viewer.browse(screen)
     assert not about.exact
     assert about.selected == pytest.approx(count, rel=0.5)
+
+
+@pytest.mark.parametrize("field", ["width", "ingested_at", "reasons", "source"])
+def test_a_field_is_spread_over_the_lasso_and_nothing_outside(
+    viewer: Viewer, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    left = Screen(lasso=half(viewer), where="width > 0")
+    inside = list(viewer.ids_inside(left))
+    expected = viewer.project.index.aggregate(
+        field,
+        None,
+        conjunction([Filter(OneOf("sample_id", tuple(inside))), parse("width > 0", viewer.fields)]),
+        size=30,
+    )
+    everywhere = viewer.spread(left.change(lasso=""), field)
+    assert viewer.spread(left, field) == expected != everywhere
+    monkeypatch.setattr(lasso, "_CHUNK", 5)
+    assert Viewer(viewer.project).spread(left, field) == expected
+    nothing = viewer.spread(Screen(lasso="0,0;1,0;0,1"), field)
+    assert (nothing.buckets, nothing.missing) == ((), 0)
+
+
+def test_what_is_kept_of_a_lasso_is_read_anew_after_a_flag(viewer: Viewer) -> None:
+    screen = Screen(lasso=ALL, where="has_flag('review')")
+    assert viewer.browse(screen).selected == sum(viewer.counts(screen, "verdict").values()) == 0
+    viewer.acts.flag(embedded(viewer)[:2], "review", "ana", "")
+    assert viewer.browse(screen).selected == sum(viewer.counts(screen, "verdict").values()) == 2
 
 
 def test_a_lasso_of_nothing_selects_nothing(viewer: Viewer) -> None:
@@ -172,6 +201,11 @@ def scatter(app: AppTest) -> dict[str, Any]:
         if e.proto.component_name == "refinery_scatter"
     ]
     return dict(found)
+
+
+def marked(app: AppTest) -> str:
+    """The constant words and numbers of a page."""
+    return "\n".join(m.value for m in app.markdown)
 
 
 def test_the_map_is_made_by_a_button_and_then_shows_every_sample(
@@ -231,16 +265,58 @@ def test_gaps_are_looked_for_at_a_press_and_shown_on_a_desk(
     assert link(app)["like"] == desk["groups"][0]["tiles"][0]["id"]
 
 
+def test_gaps_of_a_set_are_kept_and_said_to_be_old_after_a_flag(
+    monkeypatch: pytest.MonkeyPatch, refined: Path
+) -> None:
+    EmbeddingMap.of(Refinery.open(refined)).make()
+    app = run(monkeypatch, refined, page="map", covered="source = 'nothing'")
+    app = click(app, "Look for gaps")
+    (desk,) = desks(app)
+    assert "gaps of a set of 0 in" in marked(app)
+    assert "Look again" not in [b.label for b in app.button]
+    chosen = desk["groups"][0]["tiles"][0]["id"]
+    Viewer.open(refined).acts.flag([chosen], "review", "ana", "")
+    app.run()
+    assert "Found before the last changes" in marked(app)
+    (after,) = desks(app)
+    assert after["groups"][0]["tiles"][0]["flags"] == ["review"]
+    app.text_input(key="screen-target").set_value("verdict = 'held'").run()
+    assert desks(app) == [], "gaps in another target were not looked for"
+    app.text_input(key="screen-target").set_value("").run()
+    assert desks(app) == [after], "they were kept"
+    app = click(app, "Look again")
+    assert "Found before the last changes" not in marked(app)
+
+
+def test_the_set_that_should_cover_may_be_a_snapshot(monkeypatch: pytest.MonkeyPatch, refined: Path) -> None:
+    project = Refinery.open(refined)
+    EmbeddingMap.of(project).make()
+    snapshot, _ = project.freeze("train")
+    ref = snapshot.ref
+    project.project()
+    app = run(monkeypatch, refined, page="map")
+    app.selectbox(key="screen-covered").set_value(f"in_dataset('{ref}')").run()
+    assert link(app) == {"page": "map", "covered": f"in_dataset('{ref}')"}
+    app = click(app, "Look for gaps")
+    count = Viewer.open(refined).browse(Screen(where=f"in_dataset('{ref}')")).selected
+    assert f"gaps of a set of {count:,} in" in marked(app)
+
+
 @pytest.mark.parametrize(
     ("params", "words_"),
-    [({"where": "widht > 3"}, "widht"), ({"lasso": "nonsense"}, "lasso"), ({"target": "widht > 3"}, "widht")],
+    [
+        ({"where": "widht > 3"}, "widht"),
+        ({"lasso": "nonsense"}, "lasso"),
+        ({"target": "widht > 3"}, "widht"),
+        ({"covered": "widht > 3"}, "widht"),
+    ],
 )
 def test_a_link_that_does_not_fit_is_said_in_words(
     monkeypatch: pytest.MonkeyPatch, refined: Path, params: dict[str, str], words_: str
 ) -> None:
     EmbeddingMap.of(Refinery.open(refined)).make()
     app = run(monkeypatch, refined, page="map", **params)
-    if "target" in params:
+    if {"target", "covered"} & set(params):
         app = click(app, "Look for gaps")
     assert words_ in words(shown(app))
 

@@ -16,7 +16,7 @@ from refinery.progress import Progress
 from ui import builder, show
 from ui.browse import tile
 from ui.components import mount
-from ui.core import Screen, lasso
+from ui.core import Screen, lasso, quoted
 from ui.core.map import COLOURS, Kind, MapView, Picture
 from ui.desk import Group, Tile, desk
 
@@ -28,7 +28,6 @@ _COLOURS = {
     "near_duplicate": "Near-duplicate",
 }
 _PICKED = "map-picked"
-_GAPS = "map-gaps"
 
 
 def page() -> None:
@@ -213,62 +212,93 @@ def _below(view: MapView, status: MapStatus) -> None:
 def _gaps(screen: Screen, view: MapView) -> None:
     st.subheader("Gaps")
     st.caption(
-        "What gold should hold and hardly does: regions of the target whose pictures have few like them in gold."
+        "What a set should hold and hardly does: regions of the target whose pictures have few like them in the set. Looked for "
+        "when you say so, and kept until you leave."
     )
-    st.text_input(
-        "Target",
-        placeholder="a filter; empty for all that you own",
-        help="What gold should cover.",
-        **show.bound("target", screen.target),
-    )
-    state = [screen.target, show.viewer().project.index.position(), show.viewer().project.ledger.offset]
-    known: tuple[object, GapReport] | None = st.session_state.get(_GAPS)
-    if known is None or known[0] != state:
-        if not st.button("Look for gaps"):
-            return
+    left, right = st.columns(2)
+    with left:
+        st.text_input(
+            "Target",
+            placeholder="a filter; empty for all that you own",
+            help="What the set should cover.",
+            **show.bound("target", screen.target),
+        )
+    with right:
+        _choose_set(screen)
+    known = view.known_gaps(screen)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if known is not None and not known[1]:
+            st.badge("△ Found before the last changes", color="orange")
+        asked = (known is None or not known[1]) and st.button(
+            "Look for gaps" if known is None else "Look again"
+        )
+    if asked:
         try:
-            with st.spinner("Comparing what you own with gold"):
-                st.session_state[_GAPS] = (state, view.gaps(screen.target))
+            view.gaps(screen, _Bar)
         except RefineryError as error:
             show.notice("No gaps can be told", error)
             return
         st.rerun()
-    report = known[1]
+    if known is not None:
+        _proposals(screen, known[0])
+
+
+def _choose_set(screen: Screen) -> None:
+    """Gold, a snapshot, or any other filter that one types."""
+    refs = show.viewer().project.snapshots.refs()
+    names = {"": "gold, as it is now", **{f"in_dataset({quoted(ref)})": ref for ref in refs}}
+    options = [*names, *{screen.covered}.difference(names)]
+    st.selectbox(
+        "Set",
+        options,
+        format_func=lambda option: safe(names.get(option, option)),
+        accept_new_options=True,
+        help="Gold, a snapshot, or type a filter.",
+        **show.bound("covered", screen.covered),
+    )
+
+
+def _proposals(screen: Screen, report: GapReport) -> None:
+    """What was found: a line, and a row of the desk for each gap."""
     compared = report.targets_compared < report.targets or report.covered_compared < report.covered
     typical = (
         ""
         if report.typical_distance is None
-        else f"; samples of gold are {report.typical_distance:.3f} from their nearest"
+        else f"; samples of the set are {report.typical_distance:.3f} from their nearest"
     )
     st.markdown(
-        f"**{report.found:,}** gaps of {report.covered:,} gold samples in {report.targets:,} targets{typical}"
+        f"**{report.found:,}** gaps of a set of {report.covered:,} in {report.targets:,} targets{typical}"
         + (f". {report.targets_compared:,} of the targets were compared" if compared else "")
     )
     if not report.gaps:
-        st.caption("Gold covers the target as densely everywhere.")
+        st.caption("The set covers the target as densely everywhere.")
         return
-    groups = [_group(number, gap) for number, gap in enumerate(report.gaps, 1)]
     with st.container(horizontal=True):
         for number, gap in enumerate(report.gaps, 1):
             st.button(
                 f"Gap {number} in grid",
                 key=f"gap-{number}",
+                help="What you own of the target, the most like the middle of this gap first.",
                 on_click=show.change,
                 kwargs={"page": "", "lasso": "", "like": gap.examples[0], "where": screen.target},
             )
+    shown = [i for gap in report.gaps for i in (*gap.examples, *(c.sample_id for c in gap.candidates))]
+    found = show.viewer().documents(list(dict.fromkeys(shown)))
+    groups = [_group(number, gap, found) for number, gap in enumerate(report.gaps, 1)]
     desk(groups, key="desk-gaps", focus=False)
 
 
-def _group(number: int, gap: Gap) -> Group:
+def _group(number: int, gap: Gap, found: Mapping[str, Mapping[str, Any] | None]) -> Group:
     """One gap on the desk: examples of it, then what one owns to fill it."""
     marks = dict.fromkeys(gap.examples, "example")
     distances = {near.sample_id: near.distance for near in gap.candidates}
     for sample_id in distances:
         marks.setdefault(sample_id, "candidate")
-    found = show.viewer().documents(list(marks))
+    documents = {i: found[i] for i in marks}
     tiles = [
         tile(document, distances.get(i), marks[i]) if document is not None else Tile(i, "", mark=marks[i])
-        for i, document in found.items()
+        for i, document in documents.items()
     ]
-    title = f"Gap {number}: {gap.samples:,} samples, {gap.distance:.3f} from gold (median), {gap.lacking:,.0f} lacking"
+    far = f"{gap.distance:.3f} from the set (median)" if gap.nearest else "nothing in the set is near"
+    title = f"Gap {number}: {gap.samples:,} samples, {far}, {gap.lacking:,.0f} lacking"
     return Group(tiles, title)

@@ -59,7 +59,7 @@ def find_gaps(
 
     fields = project.fields
     wanted, chosen = (parse(text, fields) if text else None for text in (target, covered))
-    report = gaps(project, wanted, chosen, limit, space=space)
+    report = gaps(project, wanted, chosen, limit, space=space, progress=session.out.progress)
     session.out.show(report.to_json(), lambda: _gap_lines(report))
 
 

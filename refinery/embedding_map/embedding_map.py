@@ -16,7 +16,7 @@ from refinery.embedding_map.points import Points
 from refinery.errors import InputError
 from refinery.facts import FactStore, Step
 from refinery.progress import NullProgress, Progress
-from refinery.states.ids import Bytes, to_bytes, to_text, words
+from refinery.states.ids import Bytes, order_of, to_bytes, to_text, words
 
 if TYPE_CHECKING:
     from refinery.project import Refinery
@@ -97,7 +97,7 @@ class EmbeddingMap:
         InputError(kind="no_vectors") when no sample has a vector; ConfigError when scikit-learn is not there.
         """
         started = time.monotonic()
-        watch = progress or _unwatched
+        watch = progress or unwatched
         name, etag = self._kept.head()
         fitted = refit or name is None or len(self._ids()) > GROWTH * self._kept.fit(name).samples
         if fitted:
@@ -119,7 +119,7 @@ class EmbeddingMap:
 
     def place(self, progress: Watch | None = None) -> int:
         """Place what is missing on the map that there is, which never moves; how many samples. InputError(kind="no_map")."""
-        return self._place_missing(self._fitted(), (progress or _unwatched)("placing"))[1]
+        return self._place_missing(self._fitted(), (progress or unwatched)("placing"))[1]
 
     def points(self) -> Points:
         """The samples that have a place, in order of id: what is kept by now, nothing is computed.
@@ -133,8 +133,9 @@ class EmbeddingMap:
             ids = np.concatenate([np.zeros((0, 32), np.uint8), *(i for i, _ in parts)])
             places = np.concatenate([np.zeros((0, 2), np.float32), *(p for _, p in parts)])
             del parts
-            order = np.argsort(words(ids), kind="stable")
-            ids, places = ids[order], places[order]
+            order = order_of(ids)
+            ids = ids[order]
+            places = places[order]
             first = np.ones(len(ids), np.bool_)
             first[1:] = words(ids[1:]) != words(ids[:-1])
             if not first.all():
@@ -204,7 +205,8 @@ class EmbeddingMap:
         return len(missing), samples
 
 
-def _unwatched(_title: str) -> Progress:
+def unwatched(_title: str) -> Progress:
+    """Watches nothing."""
     return NullProgress()
 
 

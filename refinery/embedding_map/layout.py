@@ -16,7 +16,7 @@ NEIGHBOURS = 10
 _PERPLEXITY = 30
 _FEWEST = 16
 """Fewer landmarks than this are laid out by their principal components: t-SNE has nothing to go by."""
-_CHUNK = 4096
+_CHUNK = 1024
 _MARGIN = 0.02
 _NOTHING = 1e-6
 

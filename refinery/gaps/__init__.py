@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from refinery.embedding_map.embedding_map import vectors_of
+from refinery.embedding_map.embedding_map import Watch, unwatched, vectors_of
 from refinery.embedding_map.layout import Vectors
 from refinery.errors import ConfigError, InputError
 from refinery.filter import Filter, conjunction, parse
 from refinery.gaps.regions import Region, typical_distance, under_covered
-from refinery.index import MAX_LIMIT, Nearest, Query
-from refinery.states.ids import ID_BYTES, Bytes, find, sorted_ids, to_text, words
+from refinery.index import Nearest, Query
+from refinery.progress import Progress
+from refinery.states.ids import ID_BYTES, Bytes, find, to_bytes, to_text, words
 
 if TYPE_CHECKING:
     from refinery.project import Refinery
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 COVERED = "verdict = 'gold'"
 MOST = 50_000
 """Of larger sets so many samples are compared, those of the smallest ids: ids are digests, so that these are a uniform sample."""
-_FILES = 64
+_FILES, _FEW = 8, 2000
+"""Files of facts that are read at a time; up to so many samples are looked up in them by their ids."""
+_COLUMNS = ["sample_id", "reason", "vector"]
 _EXAMPLES = 6
 _CANDIDATES = 6
 
@@ -83,78 +87,93 @@ def gaps(
     limit: int = 10,
     *,
     space: str = "default",
+    progress: Watch | None = None,
 ) -> GapReport:
     """The `limit` largest regions of `target` (what should be covered; None: all that one owns) that are under-covered by `covered`
     (the set; None: gold), see `refinery.gaps.regions`.
 
-    Costs the products of at most 50,000 × 50,000 vectors twice, in blocks, and one search a region. ConfigError without an index;
+    Costs one pass over the vectors, the products of at most 50,000 × 50,000 of them twice, in blocks, and one search a region. ConfigError without an index;
     InputError for an unknown space, or when no target has a vector.
     """
     if not project.has_index:
         raise ConfigError("There is no index yet: `refinery run` makes it.", kind="no_index")
     if space not in project.steps.embed:
         project.embedder(space)  # says which there are
+    watch = progress or unwatched
     chosen = covered or parse(COVERED, project.fields)
-    asked, reference = _Set.read(project, target, space), _Set.read(project, chosen, space)
+    named = [_named(project, filter) for filter in (target, chosen)]
+    asked, reference = _read(project, named, space, watch("reading vectors"))
     if not len(asked.ids):
         raise InputError(
             "None of what should be covered has a vector: widen the target, or `refinery run` to embed it.",
             kind="no_vectors",
         )
-    _, inside = find(reference.named, asked.ids)
-    found = under_covered(asked.vectors, inside, reference.vectors)
-    candidates = _candidates(project, chosen)
+    _, inside = find(_named(project, conjunction([target, chosen])), asked.ids)
+    found = under_covered(asked.vectors, inside, reference.vectors, watch("comparing"))
+    candidates, finding = _candidates(project, chosen), watch("looking for candidates")
+    finding.start(len(found[:limit]), "gaps")
+    gaps = []
+    try:
+        for region in found[:limit]:
+            gaps.append(_gap(project, space, region, asked, reference, candidates))
+            finding.advance(1)
+    finally:
+        finding.done()
     return GapReport(
         target=target.text if target else None,
         covered_by=chosen.text,
         space=space,
-        targets=asked.count,
-        covered=reference.count,
+        targets=project.index.count(target),
+        covered=project.index.count(chosen),
         targets_compared=len(asked.ids),
         covered_compared=len(reference.ids),
         typical_distance=typical_distance(reference.vectors),
         found=len(found),
-        gaps=tuple(_gap(project, space, region, asked, reference, candidates) for region in found[:limit]),
+        gaps=tuple(gaps),
     )
 
 
 @dataclass(frozen=True)
 class _Set:
-    """What a filter selects: how many, the ids of the first `MOST` (`named`), and of these the ids and vectors that there are."""
+    """Samples that have a vector: ids (n, 32) in order, and unit vectors (n, d)."""
 
-    count: int
-    named: Bytes
     ids: Bytes
     vectors: Vectors
 
-    @classmethod
-    def read(cls, project: Refinery, chosen: Filter | None, space: str) -> _Set:
-        ids: list[str] = []
-        cursor: str | None = None
-        while len(ids) < MOST:
-            limit = min(MAX_LIMIT, MOST - len(ids))
-            page = project.index.query(Query(chosen, limit=limit, cursor=cursor, columns=("sample_id",)))
-            ids += page.documents["sample_id"].to_pylist()
-            cursor = page.cursor
-            if cursor is None:
-                break
-        return cls(project.index.count(chosen), sorted_ids(ids), *_vectors(project, ids, space))
+
+def _named(project: Refinery, chosen: Filter | None) -> Bytes:
+    """The first `MOST` samples that a filter selects, in order of id."""
+    return to_bytes(project.index.head(chosen, MOST, ("sample_id",))["sample_id"])
 
 
-def _vectors(project: Refinery, sample_ids: Sequence[str], space: str) -> tuple[Bytes, Vectors]:
-    """The ids and vectors of those of these samples that have one, in order of id; read some files at a time."""
+def _read(project: Refinery, named: Sequence[Bytes], space: str, progress: Progress) -> list[_Set]:
+    """Those of some sets of samples that have a vector. Every file of facts is read once for all of them."""
     step = project.steps.embed[space]
-    names, parts = [np.zeros((0, ID_BYTES), np.uint8)], list[Vectors]()
+    all_ids = np.frombuffer(np.unique(words(np.concatenate(named))).tobytes(), np.uint8).reshape(-1, ID_BYTES)
+    few = to_text(all_ids).to_pylist() if len(all_ids) <= _FEW else None
+    vectors, there = [np.zeros((0, 1), np.float32)] * len(named), [np.zeros(len(n), np.bool_) for n in named]
     batches = sorted(project.facts.files(step))
-    for at in range(0, len(batches), _FILES):
-        some, columns = batches[at : at + _FILES], ["sample_id", "reason", "vector"]
-        table = project.facts.read(step, batches=some, sample_ids=sample_ids, columns=columns)
-        ids, vectors = vectors_of(table)
-        names.append(ids)
-        parts.append(vectors)
-    ids = np.concatenate(names)
-    _, first = np.unique(words(ids), return_index=True)
-    return ids[first], np.concatenate(parts)[first] if parts else np.zeros((0, 1), np.float32)
+    progress.start(len(batches), "files")
+    try:
+        for at in range(0, len(batches), _FILES):
+            some = batches[at : at + _FILES]
+            # a sample of several files has the same vector in each
+            table = project.facts.read(step, batches=some, sample_ids=few, columns=_COLUMNS, best=False)
+            _, wanted = find(all_ids, to_bytes(table["sample_id"]))
+            ids, got = vectors_of(table.filter(pa.array(wanted)))
+            for number, names in enumerate(named):
+                if not len(vectors[number]) and len(got):
+                    vectors[number] = np.empty((len(names), got.shape[1]), np.float32)
+                places, known = find(names, ids)
+                vectors[number][places[known]] = got[known]
+                there[number][places[known]] = True
+            progress.advance(len(some))
+    finally:
+        progress.done()
+    for number, have in enumerate(there):
+        if not have.all():
+            vectors[number] = vectors[number][have] if len(vectors[number]) else vectors[number]
+    return [_Set(n[have], v) for n, have, v in zip(named, there, vectors, strict=True)]
 
 
 def _candidates(project: Refinery, covered: Filter) -> Filter:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refinery.embedding_map.layout import Vectors
+from refinery.progress import NullProgress, Progress
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -32,7 +33,7 @@ _SADDLE = 1.2
 """Two groups are one when the radius between them is at most so many times that of the lower peak."""
 _LEAST = 3
 """Fewer uncovered targets together are no region."""
-_BLOCK = 1 << 23
+_BLOCK = 1 << 22
 _SAME = 1e-3
 
 
@@ -50,19 +51,31 @@ class Region:
     nearest_distance: float
 
 
-def under_covered(targets: Vectors, inside: npt.NDArray[np.bool_], covered: Vectors) -> list[Region]:
+def under_covered(
+    targets: Vectors,
+    inside: npt.NDArray[np.bool_],
+    covered: Vectors,
+    progress: Progress | None = None,
+) -> list[Region]:
     """The regions of `targets` (n, d) that `covered` (m, d) does not cover, the largest deficit first. All are unit vectors.
 
-    `inside`: which targets are in the covered set themselves (n,). Works in blocks of about 150 MB.
+    `inside`: which targets are in the covered set themselves (n,). Works in blocks of about 75 MB.
     """
     outside = np.flatnonzero(~inside)
     k = _ball(len(targets), len(covered))
     if not len(outside) or k < 1:
         return []
-    near, chords = _nearest_targets(targets, outside, k)
+    progress = progress or NullProgress()
+    progress.start(len(outside) * (2 if len(covered) else 1), "comparisons")
+    try:
+        near, chords = _nearest_targets(targets, outside, k, progress)
+        radii = chords[:, -1]
+        nearest, gaps, counts = _nearest_covered(
+            targets[outside], covered, radii + np.float32(_SAME), progress
+        )
+    finally:
+        progress.done()
     links = min(_LINKS, k)
-    radii = chords[:, -1]
-    nearest, gaps, counts = _nearest_covered(targets[outside], covered, radii + np.float32(_SAME))
     expected = k * min(len(covered) / len(targets), 1)
     far = np.flatnonzero(counts <= _rare(expected))
     place = np.full(len(targets), -1, np.int64)
@@ -97,7 +110,7 @@ def typical_distance(covered: Vectors, most: int = 2000) -> float | None:
     if len(covered) < 2:
         return None
     some = np.arange(min(most, len(covered)))
-    _, chords = _nearest_targets(covered, some, 1)
+    _, chords = _nearest_targets(covered, some, 1, NullProgress())
     return _cosine(float(np.median(chords)))
 
 
@@ -108,7 +121,7 @@ def _ball(targets: int, covered: int) -> int:
     return min(wanted, max(_LEAST, targets // 10), targets - 1)
 
 
-def _nearest_targets(targets: Vectors, chosen: Ints, k: int) -> tuple[Ints, Floats]:
+def _nearest_targets(targets: Vectors, chosen: Ints, k: int, progress: Progress) -> tuple[Ints, Floats]:
     """Of the targets at `chosen` (u,) the k nearest others, the nearest first, and their chord distances (both (u, k))."""
     near = np.empty((len(chosen), k), np.int64)
     chords = np.empty((len(chosen), k), np.float32)
@@ -122,10 +135,13 @@ def _nearest_targets(targets: Vectors, chosen: Ints, k: int) -> tuple[Ints, Floa
         order = np.argsort(-values, axis=1, kind="stable")
         near[start : start + step] = np.take_along_axis(best, order, 1)
         chords[start : start + step] = _chord(np.take_along_axis(values, order, 1))
+        progress.advance(len(part))
     return near, chords
 
 
-def _nearest_covered(vectors: Vectors, covered: Vectors, radii: Floats) -> tuple[Ints, Floats, Ints]:
+def _nearest_covered(
+    vectors: Vectors, covered: Vectors, radii: Floats, progress: Progress
+) -> tuple[Ints, Floats, Ints]:
     """The nearest covered vector of each, its chord distance, and how many are within the radius; -1, 2 and 0 when there is none."""
     counts = np.zeros(len(vectors), np.int64)
     if not len(covered):
@@ -139,6 +155,7 @@ def _nearest_covered(vectors: Vectors, covered: Vectors, radii: Floats) -> tuple
         nearest[part] = best = cosines.argmax(axis=1)
         gaps[part] = _chord(cosines[np.arange(len(best)), best])
         counts[part] = (cosines >= 1 - radii[part, None] ** 2 / 2).sum(axis=1)
+        progress.advance(len(best))
     return nearest, gaps, counts
 
 

@@ -179,6 +179,13 @@ class SampleIndex(Protocol):
         """`sample_id` and `doc_digest` of every document, in order of sample id."""
         ...
 
+    def head(self, filter: Filter | None, limit: int, columns: Sequence[str]) -> pa.Table:
+        """The first `limit` documents in order of sample id that the filter selects, as many as one likes, with `columns`.
+
+        Ids are digests, so that these are a uniform sample. InputError: unknown column.
+        """
+        ...
+
     def query(self, query: Query) -> Page:
         """One page. With `nearest`, exactly `limit` hits whenever so many samples with a vector pass the filter.
 

@@ -77,6 +77,30 @@ def test_equal_vectors_come_in_order_of_sample_id_on_any_page(index: SampleIndex
     assert every_page(index, nearest=nearest, limit=7) == in_order
 
 
+@pytest.mark.parametrize(
+    ("where", "rare"), [(None, {False, True}), ("NOT has_tag('rare')", {False}), ("has_tag('rare')", {True})]
+)
+def test_the_head_is_the_first_samples_in_order_of_id_however_many(
+    index: SampleIndex, where: str | None, rare: set[bool]
+) -> None:
+    count = 11_000
+    tags = [["rare", f"t{n % 5}"] if n % 40 == 0 else [f"t{n % 5}"] for n in range(count)]
+    index.upsert(documents(range(count), space=None, tags=tags))
+    chosen = None if where is None else parse(where, FIELDS)
+    expected = sorted(sample_id(n) for n in range(count) if (n % 40 == 0) in rare)
+    numbers = {sample_id(n): n for n in range(count)}
+    for limit in (1, 7, 300, 10_500, 20_000):
+        found = index.head(chosen, limit, ("width", "tags", "sample_id"))
+        assert found.column_names == ["width", "tags", "sample_id"]
+        assert ids(found) == expected[:limit]
+        assert found["width"].to_pylist() == [numbers[i] for i in expected[:limit]]
+        assert found["tags"].to_pylist() == [tags[numbers[i]] for i in expected[:limit]]
+    with pytest.raises(InputError, match="colour"):
+        index.head(chosen, 3, ("colour",))
+    nothing = parse("width < 0", FIELDS)
+    assert index.head(nothing, 5, ("sample_id", "tags")).num_rows == 0
+
+
 def test_neighbours_ask_for_a_known_space_and_a_usable_vector(index: SampleIndex) -> None:
     index.upsert(documents(range(6)))
     with pytest.raises(InputError, match="Did you mean 'default'") as space:

@@ -71,7 +71,7 @@ def test_a_lasso_on_the_map_becomes_a_grid_whose_samples_are_flagged(
         expect(page).to_have_url(re.compile("lasso="))
         lasso = re.findall(r"lasso=([^&]+)", page.url)[0].replace("%2C", ",").replace("%3B", ";")
         assert 20 < lasso.count(";") < 60
-        inside = Viewer.open(project).ids_inside(Screen(lasso=lasso))
+        inside = list(Viewer.open(project).ids_inside(Screen(lasso=lasso)))
         assert 0 < len(inside) < len(points)
 
         page.get_by_role("button", name="Show in grid").click()

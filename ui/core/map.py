@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from refinery.digests import digest_json
-from refinery.embedding_map import MapReport, MapStatus
+from refinery.embedding_map import MapReport, MapStatus, Points
 from refinery.embedding_map.embedding_map import GROWTH, Watch
 from refinery.filter import Filter, parse
 from refinery.gaps import GapReport, gaps
-from refinery.index import MAX_LIMIT, Query
-from refinery.states.ids import find, sorted_ids
+from refinery.states.ids import Bytes, find, to_bytes, to_text
 from ui.core.screen import Screen
 from ui.core.viewer import Viewer
 
@@ -31,6 +30,7 @@ COLOURS = {
 }
 _VERDICTS = ("gold", "held", "pending")
 _VALUES = 8
+_PROPOSALS, _REPORTS = 8, 8
 OTHER, NONE = "other", "none"
 
 
@@ -56,12 +56,31 @@ class Picture:
     unplaced: int
 
 
+@dataclass(frozen=True)
+class _Spots:
+    """Where samples by id (n, 32) are on a map `of` points: `there`, whether they are (n,), and those `shown` with their `places`."""
+
+    of: Points
+    ids: Bytes
+    there: npt.NDArray[np.bool_]
+    shown: tuple[str, ...]
+    places: npt.NDArray[np.uint16]
+
+    @classmethod
+    def of_samples(cls, ids: Bytes, points: Points) -> _Spots:
+        at, there = find(points.ids, ids)
+        places = np.round(points.places[at[there]] * 65_535).astype(np.uint16)
+        return cls(points, ids, there, tuple(to_text(ids[there]).to_pylist()), places)
+
+
 class MapView:
     """One viewer's map of the default space."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer, self.map = viewer, viewer.map
-        self._pictures: dict[str, Picture] = {}
+        self._spots: _Spots | None = None
+        self._pictures: tuple[object, dict[str, Picture]] = (None, {})
+        self._reports: dict[tuple[str, str], tuple[object, GapReport]] = {}
 
     def status(self) -> MapStatus | None:
         """What there is of a map."""
@@ -83,50 +102,48 @@ class MapView:
 
     def picture(self, screen: Screen) -> Picture:
         """The points that a screen selects, whether or not they are in its lasso. InputError when a part of it does not fit."""
-        chosen, field = self._viewer.selected(screen), COLOURS.get(screen.colour, COLOURS[""])
-        project = self._viewer.project
-        points = self.map.points()
-        state = [chosen.text, field, project.index.position(), project.ledger.offset, len(points)]
-        token = digest_json([*state, self.map.version()])
-        if token not in self._pictures:
-            self._pictures = {token: self._draw(chosen, field)}
-        return self._pictures[token]
+        chosen, name = self._viewer.selected(screen), COLOURS.get(screen.colour, COLOURS[""])
+        state = chosen.text, self._viewer.at(), self.map.version()
+        if self._pictures[0] != state:
+            self._pictures = (state, {})
+        kept = self._pictures[1]
+        if name not in kept:
+            kept[name] = self._draw(chosen, name)
+        return kept[name]
 
-    def _draw(self, chosen: Filter, field: str) -> Picture:
-        ids, values = self._rows(chosen, field)
-        points = self.map.points()
-        at, there = find(points.ids, sorted_ids(ids))
-        kinds, legend = _kinds([v for v, t in zip(values, there.tolist(), strict=True) if t], field)
-        places = np.round(points.places[at[there]] * 65_535).astype(np.uint16)
-        return Picture(
-            tuple(i for i, t in zip(ids, there.tolist(), strict=True) if t),
-            places,
-            kinds,
-            legend,
-            self._viewer.project.index.count(chosen),
-            int((~there).sum()),
-        )
+    def _draw(self, chosen: Filter, name: str) -> Picture:
+        """The picture in one colour. Places are looked up once for all colours, and as long as the samples are the same."""
+        table = self._viewer.project.index.head(chosen, SHOWN, ("sample_id", name))
+        ids, points = to_bytes(table["sample_id"]), self.map.points()
+        spots = self._spots
+        if spots is None or spots.of is not points or not np.array_equal(spots.ids, ids):
+            spots = self._spots = _Spots.of_samples(ids, points)
+        values = table[name].filter(pa.array(spots.there)).to_pylist()
+        kinds, legend = _kinds([_word(v) for v in values], name)
+        few = len(ids) < SHOWN
+        selected = len(ids) if few else self._viewer.project.index.count(chosen)
+        return Picture(spots.shown, spots.places, kinds, legend, selected, len(ids) - len(kinds))
 
-    def _rows(self, chosen: Filter, field: str) -> tuple[list[str], list[str | None]]:
-        """The ids of the first `SHOWN` samples that a filter selects, and of each the value that colours it."""
-        ids: list[str] = []
-        values: list[str | None] = []
-        cursor: str | None = None
-        while len(ids) < SHOWN:
-            limit = min(MAX_LIMIT, SHOWN - len(ids))
-            query = Query(chosen, limit=limit, cursor=cursor, columns=("sample_id", field))
-            page = self._viewer.project.index.query(query)
-            ids += page.documents["sample_id"].to_pylist()
-            values += [_word(v) for v in page.documents[field].to_pylist()]
-            cursor = page.cursor
-            if cursor is None:
-                break
-        return ids, values
+    def gaps(self, screen: Screen, progress: Watch | None = None) -> GapReport:
+        """Look for what the screen's set (`covered`; empty: gold) lacks of its `target` (empty: all that one owns), and keep what
+        came of it. InputError when one of them is no filter, or nothing has a vector."""
+        known, at = self._viewer.fields, self._viewer.at()
+        target, covered = (parse(t, known) if t.strip() else None for t in (screen.target, screen.covered))
+        report = gaps(self._viewer.project, target, covered, _PROPOSALS, progress=progress)
+        self._reports.pop(_asked(screen), None)
+        self._reports[_asked(screen)] = at, report
+        for old in list(self._reports)[:-_REPORTS]:
+            del self._reports[old]
+        return report
 
-    def gaps(self, target: str, limit: int = 8) -> GapReport:
-        """The gaps of gold in what `target` selects (empty: all). InputError when it is no filter, or nothing has a vector."""
-        known = self._viewer.fields
-        return gaps(self._viewer.project, parse(target, known) if target.strip() else None, None, limit)
+    def known_gaps(self, screen: Screen) -> tuple[GapReport, bool] | None:
+        """What was found for this set and target before, and whether that is of what the index holds now; None: nobody looked."""
+        at, report = self._reports.get(_asked(screen), (None, None))
+        return None if report is None else (report, at == self._viewer.at())
+
+
+def _asked(screen: Screen) -> tuple[str, str]:
+    return screen.target.strip(), screen.covered.strip()
 
 
 def _word(value: Any) -> str | None:

@@ -26,7 +26,8 @@ class Screen:
     how many a page has; `sample` (an id, or its first 8 hex digits or more) is the sample that is open; `view` (`name` or
     `name@version`) is a saved view that all of this narrows, and whose order holds when none is chosen.
     `page` is empty for the grid. `ref` is the snapshot that is shown, `against` the one that it is compared with; `queue`
-    is what is triaged; `colour` is what the map is coloured by, `target` the filter that gaps are looked for in.
+    is what is triaged; `colour` is what the map is coloured by; gaps are what `target` (a filter; empty: all that one
+    owns) holds and `covered` (a filter; empty: gold) hardly does.
     """
 
     where: str = ""
@@ -50,6 +51,7 @@ class Screen:
     queue: str = ""
     colour: str = ""
     target: str = ""
+    covered: str = ""
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Screen:
@@ -67,7 +69,7 @@ class Screen:
     def change(self, **changes: Any) -> Screen:
         """The screen after somebody changed something: another search starts on its first page, a new order ends the old
         (but words and likeness go together), and another page closes the sample."""
-        if set(changes) - {"cursor", "sample", "colour"}:
+        if set(changes) - {"cursor", "sample", "colour", "target", "covered"}:
             changes = {"cursor": "", **changes}
         if "page" in changes:
             changes = {"sample": "", **changes}

@@ -64,7 +64,8 @@ class Viewer:
         self.policies = Policies(project, self.acts)
         self.freezing = Freezing(project, self.acts)
         self.fields = project.fields
-        self._lassoed: tuple[object, list[str]] = (None, [])
+        self._lassoed: tuple[object, lasso.Ids | None] = (None, None)
+        self._narrowed: tuple[object, lasso.Inside | None] = (None, None)
         self._meaning = lru_cache(maxsize=64)(lambda words: vector_of_words(project, words))
         self._config = _config(project.path)
         self._diff: SnapshotDiff | None = None
@@ -121,15 +122,28 @@ class Viewer:
         """The map of the default embedding space."""
         return EmbeddingMap.of(self.project)
 
-    def ids_inside(self, screen: Screen) -> list[str]:
-        """The samples in a screen's lasso (see `ui.core.lasso`); the last answer is kept."""
+    def ids_inside(self, screen: Screen) -> Sequence[str]:
+        """The samples in a screen's lasso (see `ui.core.lasso`), in order; the last answer is kept."""
         at = screen.lasso, self.map.version()
-        if self._lassoed[0] != at:
-            self._lassoed = at, lasso.ids_inside(self.map, screen)
-        return self._lassoed[1]
+        known, ids = self._lassoed
+        if ids is None or known != at:
+            ids = lasso.ids_inside(self.map, screen)
+            self._lassoed = at, ids
+        return ids
 
     def _inside(self, screen: Screen, chosen: Filter) -> lasso.Inside:
-        return lasso.Inside(self.project.index, self.ids_inside(screen), chosen)
+        """What is in a screen's lasso; that of the last screen is kept, for as long as the index says the same."""
+        ids = self.ids_inside(screen)
+        at = self._lassoed[0], chosen.text, self.at()
+        known, inside = self._narrowed
+        if inside is None or known != at:
+            inside = lasso.Inside(self.project.index, ids, chosen)
+            self._narrowed = at, inside
+        return inside
+
+    def at(self) -> object:
+        """Of when the index is: changes whenever what it holds may."""
+        return digest_json(self.project.index.position()), self.project.ledger.offset
 
     def _browse_inside(self, screen: Screen, inside: lasso.Inside) -> Results:
         """A page of a lasso that is too large for one filter: in order of id. InputError when the screen says another order."""
@@ -140,8 +154,8 @@ class Viewer:
                 kind="bad_query",
             )
         found, cursor = inside.page(screen.size, screen.cursor)
-        selected, exact = inside.count()
-        return Results(tuple(Hit(d["sample_id"], None, d) for d in found), cursor, selected, exact)
+        hits = tuple(Hit(d["sample_id"], None, d) for d in found)
+        return Results(hits, cursor, inside.count(), inside.exact)
 
     def _vector(self, screen: Screen, like: str | None) -> tuple[float, ...] | None:
         """What the screen says that pictures are to be near to."""
@@ -169,7 +183,7 @@ class Viewer:
 
     def values(self, facet: str) -> tuple[str, ...]:
         """The values that a facet has over all samples, as far as the index is by now."""
-        at = digest_json(self.project.index.position()), self.project.ledger.offset
+        at = self.at()
         if self._values.get(facet, (None, ()))[0] != at:
             self._values[facet] = at, tuple(self.counts(Screen(), facet))
         return self._values[facet][1]
@@ -177,7 +191,10 @@ class Viewer:
     def spread(self, screen: Screen, field: str, size: int = 30) -> Aggregate:
         """How the samples that a screen selects are spread over a field: intervals of numbers and dates, the most frequent
         values of texts."""
-        return self.project.index.aggregate(field, None, self.selected(screen), size=size)
+        chosen = self.selected(screen)
+        if screen.lasso:
+            return self._inside(screen, chosen).spread(self.fields[field], size)
+        return self.project.index.aggregate(field, None, chosen, size=size)
 
     def selected(self, screen: Screen) -> Filter:
         """What a screen selects: its view, narrowed by all else. InputError when a part of it does not fit."""

@@ -20,7 +20,7 @@ from refinery.filter.lance import literal
 from refinery.index import DOC_DIGEST, VECTOR, Aggregate, AggregateKind, BulkReport, Page, Query
 from refinery.index.buckets import aggregate, kind_for
 from refinery.index.lancedb.folder import KEPT, Folder, Generation, State
-from refinery.index.lancedb.orders import ordered, scan, text_fields, values_of
+from refinery.index.lancedb.orders import head, ordered, scan, text_fields, values_of
 from refinery.index.order import encode_cursor
 from refinery.index.rows import check_columns, check_type, conform
 
@@ -77,6 +77,10 @@ class LanceIndex:
 
     def digests(self) -> pa.Table:
         return scan(self._table(), ["sample_id", DOC_DIGEST]).sort_by("sample_id")
+
+    def head(self, filter: Filter | None, limit: int, columns: Sequence[str]) -> pa.Table:
+        table = self._table()
+        return head(table, filter, limit, _columns(table, columns))
 
     def query(self, query: Query) -> Page:
         table = self._table()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refinery.errors import InputError, did_you_mean
 from refinery.fields import Fields, FieldType
@@ -111,6 +113,40 @@ def _by_id(table: Any, filter: Filter | None, after: str, most: int, columns: li
     return _sorted(table, filter, ID, most, columns)
 
 
+def head(table: Any, filter: Filter | None, limit: int, columns: list[str]) -> pa.Table:
+    """The first samples in order of id that a filter selects, without an order of all of them: of ids, which are digests, the
+    part is looked at that holds a little more than `limit` of those selected, as far as chance goes."""
+    where = filter.to_lance() if filter else None
+    few = scan(table, _with(ID.field, columns), where, limit + 1) if limit <= _FEW_ROWS else None
+    if few is not None and few.num_rows <= limit:
+        found = few
+    else:
+        selected = table.count_rows(where)
+        end = _MOST_HEADS * (limit + 6 * isqrt(limit) + 16) // max(selected, 1)
+        bound = Filter(Compare(ID.field, "<", f"{end:016x}")) if end < _MOST_HEADS else None
+        found = _within(table, filter, bound, columns, min(selected, limit))
+        if bound is not None and found.num_rows < limit:
+            found = _within(table, filter, None, columns, selected)
+    order = pc.sort_indices(found[ID.field])[:limit]
+    return found.select(columns).take(order)
+
+
+def _within(
+    table: Any, filter: Filter | None, bound: Filter | None, columns: list[str], most: int
+) -> pa.Table:
+    """What a filter selects within a bound on ids, about `most`, in any order. Lists of many rows are read by themselves, see `values_of`."""
+    both = conjunction([filter, bound]).to_lance() if filter or bound else None
+    lists = [name for name in columns if pa.types.is_list(table.schema.field(name).type)]
+    if filter is None or not lists or most <= _FEW_ROWS:
+        return scan(table, _with(ID.field, columns), both)
+    found = scan(table, [*(n for n in _with(ID.field, columns) if n not in lists), _ROW], both)
+    others = scan(table, [*lists, _ROW], bound.to_lance() if bound else None)
+    places = pc.index_in(found[_ROW], value_set=others[_ROW])
+    for name in lists:
+        found = found.append_column(name, others[name].take(places))
+    return found
+
+
 def _by_chance(table: Any, query: Query, seed: int) -> Found:
     mark = decode_cursor(query, (int,))
     where = None if query.filter is None else query.filter.to_lance()
@@ -183,9 +219,9 @@ def text_fields(fields: Fields) -> list[str]:
     return [field.name for field in fields.values() if field.type is FieldType.TEXT]
 
 
-def scan(table: Any, columns: list[str], where: str | None = None) -> pa.Table:
-    """Some columns of all rows (that a condition selects)."""
-    search = table.search().select(columns).limit(None)
+def scan(table: Any, columns: list[str], where: str | None = None, most: int | None = None) -> pa.Table:
+    """Some columns of all rows (that a condition selects), or of any `most` of them."""
+    search = table.search().select(columns).limit(most)
     # `to_arrow` reads the same several times more slowly
     return (search.where(where) if where else search).to_batches(batch_size=_BATCH_ROWS).read_all()
 

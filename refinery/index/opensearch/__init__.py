@@ -13,7 +13,7 @@ from refinery.config import OpenSearchSettings
 from refinery.errors import TransientError
 from refinery.fields import Fields
 from refinery.filter import Filter
-from refinery.index import DOC_DIGEST, Aggregate, AggregateKind, BulkReport, Failed, Page, Query
+from refinery.index import DOC_DIGEST, MAX_LIMIT, Aggregate, AggregateKind, BulkReport, Failed, Page, Query
 from refinery.index.buckets import kind_for
 from refinery.index.opensearch.aggregates import aggregate
 from refinery.index.opensearch.backing import Backing, Layout
@@ -182,6 +182,16 @@ class OpenSearchIndex:
         )
 
     # reading
+
+    def head(self, filter: Filter | None, limit: int, columns: Sequence[str]) -> pa.Table:
+        parts: list[pa.Table] = []
+        left, cursor = limit, None
+        while not parts or (left > 0 and cursor is not None):
+            size = max(1, min(left, MAX_LIMIT))
+            page = self.query(Query(filter, limit=size, cursor=cursor, columns=tuple(columns)))
+            parts.append(page.documents)
+            left, cursor = left - size, page.cursor
+        return pa.concat_tables(parts).slice(0, limit)
 
     def position(self) -> dict[str, Any]:
         for _ in turns():
