@@ -11,10 +11,10 @@ import streamlit as st
 _HERE = Path(__file__).resolve().parent
 _SCRIPTS = {
     "cookie": ("cookie",),
-    "desk": ("memory", "tiles", "desk"),
-    "picture": ("picture",),
+    "desk": ("dom", "memory", "tiles", "desk"),
+    "picture": ("dom", "picture"),
     "sankey": ("sankey",),
-    "scatter": ("lasso", "scatter"),
+    "scatter": ("dom", "lasso", "scatter"),
 }
 
 

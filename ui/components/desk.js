@@ -385,19 +385,4 @@ class Desk {
   }
 }
 
-const desks = new WeakMap();
-
-export default function (component) {
-  const root = component.parentElement;
-  let desk = desks.get(root);
-  if (!desk) {
-    desk = new Desk(root);
-    desks.set(root, desk);
-  }
-  desk.show(component);
-  return () => {
-    desk.end();
-    desk.element.remove();
-    desks.delete(root);
-  };
-}
+export default mounted(Desk);

@@ -2,13 +2,6 @@
 
 const MOST = 16;
 
-const make = (tag, className, words) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (words !== undefined) element.textContent = words;
-  return element;
-};
-
 class Picture {
   constructor(root) {
     this.frame = make("div", "frame");
@@ -27,7 +20,7 @@ class Picture {
     this.frame.addEventListener("keydown", (event) => this.pressed(event));
   }
 
-  show(data) {
+  show({ data }) {
     if (this.sample === data.sample) return;
     this.sample = data.sample;
     this.frame.setAttribute("aria-label", data.label);
@@ -139,17 +132,4 @@ class Picture {
   }
 }
 
-const pictures = new WeakMap();
-
-export default function ({ data, parentElement }) {
-  let picture = pictures.get(parentElement);
-  if (!picture) {
-    picture = new Picture(parentElement);
-    pictures.set(parentElement, picture);
-  }
-  picture.show(data);
-  return () => {
-    picture.element.remove();
-    pictures.delete(parentElement);
-  };
-}
+export default mounted(Picture);

@@ -8,13 +8,6 @@ const CLICK = 4;
 const DRAFT = 8000;
 const REST = 150;
 
-const make = (tag, className, words) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (words !== undefined) element.textContent = words;
-  return element;
-};
-
 const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 
 class Scatter {
@@ -359,19 +352,4 @@ class Scatter {
   }
 }
 
-const maps = new WeakMap();
-
-export default function (component) {
-  const root = component.parentElement;
-  let map = maps.get(root);
-  if (!map) {
-    map = new Scatter(root);
-    maps.set(root, map);
-  }
-  map.show(component);
-  return () => {
-    map.end();
-    map.element.remove();
-    maps.delete(root);
-  };
-}
+export default mounted(Scatter);

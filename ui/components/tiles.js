@@ -2,13 +2,6 @@
 
 const SHAPES = { gold: "●", held: "■", pending: "○" };
 
-const make = (tag, className, words) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (words !== undefined) element.textContent = words;
-  return element;
-};
-
 // `said` is what this tab said of the sample, if anything: its word, and whether it is sure to be in the ledger.
 const drawTile = (tile, said) => {
   const cell = make("figure", "tile");
