@@ -42,6 +42,11 @@ def page() -> None:
         show.notice("This cannot be shown", error)
         st.button("Start anew", on_click=show.go, args=(Screen(page="triage"),))
         return
+    if not queue.groups and queue.cursor is not None:
+        st.subheader("Nothing waits so far")
+        st.caption("All that was looked at has a person's word already; there is more behind it.")
+        st.button("Look further", type="primary", on_click=show.change, kwargs={"cursor": queue.cursor})
+        return
     if not queue.groups:
         st.subheader("Nothing waits here")
         st.caption("Every sample of this queue has a person's word, or there is none.")
