@@ -208,7 +208,8 @@ def _relatives(explained: Explanation) -> None:
         groups.append(Group(duplicates, f"Near-duplicates: {len(cluster['members'])} together"))
     similar = show.viewer().similar(explained.sample_id)
     groups.append(Group([tile_of(hit) for hit in similar], "Most similar"))
-    desk([group for group in groups if group.tiles], key="desk-relatives", focus=False)
+    if groups := [group for group in groups if group.tiles]:
+        desk(groups, key="desk-relatives", focus=False)
     if not similar:
         st.caption("No embedding, so nothing to compare with.")
     else:

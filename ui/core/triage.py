@@ -83,7 +83,10 @@ class Triage:
 
     def decided(self, sample_id: str) -> bool:
         """Whether a person's word stands on a sample: keep, reject or blocked."""
-        return self._ledger.decision(sample_id) is not None or bool(self._ledger.blocked(sample_id))
+        blocked = self._ledger.blocked(sample_id)
+        return self._ledger.decision(sample_id) is not None or any(
+            e.actor.kind is ActorKind.PERSON for e in blocked
+        )
 
     def _clusters(self, screen: Screen) -> Queue:
         """Clusters in order of their smallest sample id. The cursor is the last one that was looked at."""
