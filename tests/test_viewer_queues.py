@@ -256,6 +256,19 @@ def test_every_queue_has_a_page_and_hostile_links_to_one_are_answered(
     shown(app)
 
 
+def test_the_order_of_a_queue_is_not_the_order_of_the_grid(
+    monkeypatch: pytest.MonkeyPatch, judged: Refinery
+) -> None:
+    app = run(monkeypatch, judged.path, page="triage", queue="evals")
+    assert app.selectbox(key="screen-sort").placeholder == "eval_probe_loss, greatest first"
+    app = shown(app.radio(key="screen-page").set_value("").run())
+    assert "sort" not in link(app)
+    app = run(monkeypatch, judged.path, page="triage", queue="evals")
+    app = shown(app.selectbox(key="screen-sort").select("eval_probe_loss").run())
+    assert link(app)["sort"] == "eval_probe_loss"
+    assert [t["id"] for t in desks(app)[0]["groups"][0]["tiles"]] == gold(judged, 5)
+
+
 def test_behind_many_that_are_decided_more_is_found(
     monkeypatch: pytest.MonkeyPatch, judged: Refinery
 ) -> None:

@@ -135,13 +135,18 @@ def _orders(screen: Screen) -> None:
     st.selectbox(
         "Sort by",
         options,
-        format_func=lambda o: f"{o[1:]}, greatest first" if o.startswith("-") else f"{o}, least first",
+        format_func=order_words,
         placeholder="no field",
         **show.bound("sort", screen.sort if screen.sort in options else None),
     )
     st.number_input(
         "Random order, by seed", min_value=0, step=1, placeholder="off", **show.bound("seed", screen.seed)
     )
+
+
+def order_words(sort: str) -> str:
+    """An order by a field, in words."""
+    return f"{sort[1:]}, greatest first" if sort.startswith("-") else f"{sort}, least first"
 
 
 def _brought() -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from refinery.cli.output import safe
 from refinery.errors import RefineryError
 from ui import builder, show
-from ui.browse import tile
+from ui.browse import order_words, tile
 from ui.core import Screen
 from ui.core.triage import NEWEST, QUEUES, Item, Triage
 from ui.desk import Group, Tile, desk
@@ -77,10 +77,11 @@ def _choices(screen: Screen, queue: str, triage: Triage) -> None:
             st.selectbox(
                 "Result",
                 options,
-                format_func=lambda o: (
-                    f"{o[1:]}, greatest first" if o.startswith("-") else f"{o}, least first"
-                ),
-                **show.bound("sort", screen.sort if screen.sort in options else options[0]),
+                format_func=order_words,
+                placeholder=order_words(
+                    options[0]
+                ),  # what holds while nothing is chosen; no other page follows it
+                **show.bound("sort", screen.sort if screen.sort in options else None),
             )
 
 
