@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -191,8 +191,10 @@ def test_the_histogram_adds_up_to_what_the_screen_selects(folder: Path, where: s
 def test_the_bars_that_are_drawn_are_the_histogram(app: AppTest, folder: Path) -> None:
     app = choose(app, "width")
     (chart,) = app.get("vega_lite_chart")
-    assert json.loads(chart.proto.spec)["mark"]
+    data = chart.proto.datasets[0].data if chart.proto.datasets else chart.proto.data
+    drawn = pa.ipc.open_stream(data.data).read_all().to_pylist()
     spread = Viewer.open(folder).spread(Screen(), "width")
+    assert [(bar["from"], bar["samples"]) for bar in drawn] == [(b.value, b.count) for b in spread.buckets]
     missing = [c.value for c in app.caption if c.value.endswith("have no value.")]
     assert spread.missing
     assert missing == [f"{spread.missing:,} samples of this screen have no value."]
