@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refinery.arrays import npy_array
 from refinery.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,21 +51,25 @@ def vector_of_picture(
 def vector_in_file(data: bytes, name: str) -> tuple[float, ...]:
     """The vector in a file of this name, shape (dimensions,): a JSON array of numbers, or .npy. InputError when it holds none."""
     try:
-        if name.endswith(".npy"):
-            values = np.load(io.BytesIO(data), allow_pickle=False)
-        else:
-            values = np.array(json.loads(data), np.float64)
+        values = npy_array(data) if name.lower().endswith(".npy") else np.array(json.loads(data), np.float64)
+        if not 0 < values.size <= _LONGEST:
+            raise ValueError(f"{values.size:,} numbers, where 1 to {_LONGEST:,} are looked for")
         return tuple(float(value) for value in values.astype(np.float64).reshape(values.size))
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(
-            f"{name} holds no vector: {error}. Expected a JSON array of numbers, or a .npy file.",
+            f"{name} holds no vector: {error!s:.200}. Expected a JSON array of numbers, or a .npy file.",
             kind="bad_vector_file",
         ) from None
 
 
 def vector_to_link(vector: tuple[float, ...]) -> str:
-    """A vector as text for a link: base64 of its half-precision numbers, about 2.7 characters a dimension."""
-    return base64.urlsafe_b64encode(np.asarray(vector, "<f2").tobytes()).decode().rstrip("=")
+    """A vector's direction as text for a link: base64 of half-precision numbers of which the greatest is 1 (likeness is the
+    cosine, which knows no length), about 2.7 characters a dimension. InputError when it has no direction."""
+    values = np.asarray(vector, np.float64)
+    most = np.abs(values).max(initial=0.0)
+    if not 0 < most < np.inf:
+        raise InputError("The vector has no direction: it is all zeros, or not finite.", kind="bad_vector")
+    return base64.urlsafe_b64encode((values / most).astype("<f2").tobytes()).decode().rstrip("=")
 
 
 def vector_from_link(text: str) -> tuple[float, ...]:

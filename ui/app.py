@@ -58,6 +58,15 @@ def main() -> None:
         )
         return
     _sidebar(options)
+    try:
+        _shown()
+    except RefineryError as error:  # of whatever a page does not answer itself, such as a store that is down
+        show.notice("This cannot be shown now", error)
+        st.button("Try again")
+
+
+def _shown() -> None:
+    """The page that the URL names, or what there is instead."""
     remarks = st.container()  # always there, so that what stands below keeps its place, and its open tab
     with remarks:
         show.said()

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from refinery.cli.output import safe
-from refinery.errors import InputError, RefineryError
+from refinery.errors import RefineryError
 from refinery.fields import FieldType
 from refinery.search import Hit
 from ui import builder, show
@@ -55,7 +55,7 @@ def _heading(screen: Screen, selected: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{selected}** samples match, {_order(screen)}", width="content")
         if screen.like:
-            st.code(screen.like[:12], language=None, width="content")
+            st.code(safe(screen.like[:12]), language=None, width="content")
         for name, label in (
             ("like", "Any order"),
             ("vector", "Without the picture"),
@@ -135,13 +135,18 @@ def _orders(screen: Screen) -> None:
     st.selectbox(
         "Sort by",
         options,
-        format_func=lambda o: f"{o[1:]}, greatest first" if o.startswith("-") else f"{o}, least first",
+        format_func=order_words,
         placeholder="no field",
         **show.bound("sort", screen.sort if screen.sort in options else None),
     )
     st.number_input(
         "Random order, by seed", min_value=0, step=1, placeholder="off", **show.bound("seed", screen.seed)
     )
+
+
+def order_words(sort: str) -> str:
+    """An order by a field, in words."""
+    return f"{sort[1:]}, greatest first" if sort.startswith("-") else f"{sort}, least first"
 
 
 def _brought() -> None:
@@ -151,7 +156,7 @@ def _brought() -> None:
         return
     try:
         show.change(vector=show.viewer().vector_of_upload(file.getvalue(), file.name))
-    except InputError as error:
+    except RefineryError as error:
         show.refuse(error)
 
 

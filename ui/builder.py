@@ -66,7 +66,11 @@ def _add(screen: Screen) -> None:
         if clauses.kind_of(field) == "values":
             ways.insert(1, "is, by typing")
         way = st.radio("How", ways, horizontal=True, key=f"builder-how-{name}", label_visibility="collapsed")
-        negated = st.checkbox("Leave these out (NOT)", key="builder-not")
+        negated = st.checkbox(
+            "Leave these out (NOT)",
+            key="builder-not",
+            help="As in SQL, those without a value are left out too.",
+        )
     with right:
         clause = clauses.is_missing(field) if way == "has no value" else _clause(screen, field, way)
     if clause is not None:

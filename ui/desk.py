@@ -114,7 +114,7 @@ def _heard(key: str) -> None:
     """Do what the browser asks for and has no answer to yet. It asks again until it hears the answer."""
     answers: dict[str, dict[str, Any]] = st.session_state.setdefault(_ANSWERS, {})
     said = st.session_state[key].acts
-    for act in said["acts"] if isinstance(said, Mapping) else ():
+    for act in _acts_in(said):
         if act["id"] in answers:
             continue
         try:
@@ -124,6 +124,13 @@ def _heard(key: str) -> None:
                 answers[act["id"]] = {"done": False, "text": safe(error)}
     for old in list(answers)[:-_MOST_ANSWERS]:
         del answers[old]
+
+
+def _acts_in(said: object) -> list[dict[str, Any]]:
+    """The acts in what a browser sent; what has no id is none."""
+    acts = said.get("acts") if isinstance(said, Mapping) else None
+    found = acts if isinstance(acts, list) else []
+    return [act for act in found if isinstance(act, dict) and isinstance(act.get("id"), str)]
 
 
 def perform(act: Mapping[str, Any]) -> Act:
@@ -136,9 +143,9 @@ def perform(act: Mapping[str, Any]) -> Act:
             "kind": str(kind),
             "samples": list(samples),
             "reason": str(why),
-        }:
+        } if _texts(samples):
             return acts.flag(samples, kind, name, why, act=number)
-        case {"do": "tag", "id": str(number), "tag": str(tag), "samples": list(samples)}:
+        case {"do": "tag", "id": str(number), "tag": str(tag), "samples": list(samples)} if _texts(samples):
             return acts.tag(samples, tag, name, act=number)
         case {
             "do": "decide",
@@ -146,11 +153,15 @@ def perform(act: Mapping[str, Any]) -> Act:
             "keep": list(keep),
             "reject": list(reject),
             "reason": str(why),
-        }:
+        } if _texts([*keep, *reject]):
             return acts.decide(keep, reject, name, why, act=number)
         case {"do": "undo", "id": str(number), "of": str(of)}:
             return acts.undo(name, of_act=of, act=number)
     raise InputError("The browser asked for an act that there is not.", kind="bad_act")
+
+
+def _texts(ids: Sequence[object]) -> bool:
+    return all(isinstance(i, str) for i in ids)
 
 
 def written(act: Act) -> str:

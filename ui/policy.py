@@ -245,7 +245,7 @@ def _flips(trial: Trial) -> None:
     )
     chosen = [move for move in trial.found.moves if _kind(move) == (kind or options[0])]
     screen = show.screen()
-    start = int(screen.cursor) if screen.cursor.isascii() and screen.cursor.isdigit() else 0
+    start = screen.start
     start = start if start < len(chosen) else 0
     shown = chosen[start : start + screen.size]
     said = {m["sample_id"]: (_kind(m), _why(m)) for m in shown}

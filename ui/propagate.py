@@ -18,9 +18,15 @@ _SHOWN = 48
 
 
 def is_open(flags: Mapping[str, str]) -> bool:
-    """Whether a proposal for one of these flags is being looked at."""
+    """Whether a proposal for one of these flags, in the name of who acts by now, is being looked at. Another is let go of."""
     proposal: Proposal | None = st.session_state.get(_KEY)
-    return proposal is not None and proposal.parent.id in flags
+    if proposal is None:
+        return False
+    names = {child.actor.name for child in proposal.children}
+    if proposal.parent.id in flags and names <= {show.actor_name().strip()}:
+        return True
+    del st.session_state[_KEY]
+    return False
 
 
 def panel(flags: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from refinery.explain import Explanation
 from ui import propagate, runs, show
 from ui.browse import tile, tile_of
 from ui.components import mount
-from ui.core.payloads import Payload, figures
+from ui.core.payloads import Payload
 from ui.desk import Group, Tile, desk, written
 
 _FEW = 12
@@ -44,7 +44,7 @@ def _picture(explained: Explanation, payloads: list[Payload]) -> None:
     if picture is None:
         show.notice("No picture", "It cannot be decoded, or its bytes are not kept.")
     else:
-        masks = [(p.name, show.viewer().overlay(p)) for p in payloads if p.is_mask]
+        masks = [(p.name, _overlay(p)) for p in payloads if p.is_mask]
         data = {
             "sample": explained.sample_id,
             "label": f"sample {explained.sample_id[:12]}",
@@ -53,6 +53,14 @@ def _picture(explained: Explanation, payloads: list[Payload]) -> None:
         }
         mount("picture", "picture", data)
     st.code(explained.sample_id, language=None, wrap_lines=True)
+
+
+def _overlay(mask: Payload) -> bytes | None:
+    try:
+        return show.viewer().overlay(mask)
+    except InputError as error:
+        show.notice("A mask is not shown", error)
+        return None
 
 
 def _verdict(explained: Explanation) -> None:
@@ -78,7 +86,7 @@ def _verdict(explained: Explanation) -> None:
 def _acts(explained: Explanation) -> None:
     desk([Group([Tile(explained.sample_id, explained.verdict)])], key="desk-sample", plain=True)
     standing = {
-        e["id"]: e["text"]
+        e["id"]: f"{e['offset']}  {e['text']}"  # two events may say the same: an offset tells them apart
         for e in reversed(explained.events)
         if e["stands"] and e["type"] in ("flag", "tag", "attribute")
     }
@@ -94,7 +102,7 @@ def _acts(explained: Explanation) -> None:
             "What stands on it", list(standing), format_func=lambda i: safe(standing.get(i, "")), key="event"
         )
         button.form_submit_button("Undo", on_click=show.act, args=(undo, "event"), width="stretch")
-    flags = {e["id"]: e["text"] for e in explained.events if e["stands"] and e["type"] == "flag"}
+    flags = {e["id"]: standing[e["id"]] for e in explained.events if e["stands"] and e["type"] == "flag"}
     if flags:
         with st.expander("Let a flag go on to related samples", expanded=propagate.is_open(flags)):
             propagate.panel(flags)
@@ -169,7 +177,7 @@ def _payloads(payloads: list[Payload]) -> None:
         if payload.is_mask:
             continue
         try:
-            found = figures(show.viewer().project, payload)
+            found = show.viewer().figures(payload)
         except RefineryError as error:
             show.text(error)
             continue
@@ -200,7 +208,8 @@ def _relatives(explained: Explanation) -> None:
         groups.append(Group(duplicates, f"Near-duplicates: {len(cluster['members'])} together"))
     similar = show.viewer().similar(explained.sample_id)
     groups.append(Group([tile_of(hit) for hit in similar], "Most similar"))
-    desk([group for group in groups if group.tiles], key="desk-relatives", focus=False)
+    if groups := [group for group in groups if group.tiles]:
+        desk(groups, key="desk-relatives", focus=False)
     if not similar:
         st.caption("No embedding, so nothing to compare with.")
     else:

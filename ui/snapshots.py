@@ -158,7 +158,7 @@ def _difference(screen: Screen, old: str, new: str) -> None:
 
 
 def _moves(screen: Screen, found: SnapshotDiff) -> None:
-    start = int(screen.cursor) if screen.cursor.isascii() and screen.cursor.isdigit() else 0
+    start = screen.start
     following = start + screen.size
     moves = found.moves[start:following]
     said = {m.sample_id: (_HOW[m.how], f"{m.cause}: {m.sentence}") for m in moves}

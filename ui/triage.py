@@ -9,7 +9,7 @@ import streamlit as st
 from refinery.cli.output import safe
 from refinery.errors import RefineryError
 from ui import builder, show
-from ui.browse import tile
+from ui.browse import order_words, tile
 from ui.core import Screen
 from ui.core.triage import NEWEST, QUEUES, Item, Triage
 from ui.desk import Group, Tile, desk
@@ -42,6 +42,11 @@ def page() -> None:
         show.notice("This cannot be shown", error)
         st.button("Start anew", on_click=show.go, args=(Screen(page="triage"),))
         return
+    if not queue.groups and queue.cursor is not None:
+        st.subheader("Nothing waits so far")
+        st.caption("All that was looked at has a person's word already; there is more behind it.")
+        st.button("Look further", type="primary", on_click=show.change, kwargs={"cursor": queue.cursor})
+        return
     if not queue.groups:
         st.subheader("Nothing waits here")
         st.caption("Every sample of this queue has a person's word, or there is none.")
@@ -72,10 +77,11 @@ def _choices(screen: Screen, queue: str, triage: Triage) -> None:
             st.selectbox(
                 "Result",
                 options,
-                format_func=lambda o: (
-                    f"{o[1:]}, greatest first" if o.startswith("-") else f"{o}, least first"
-                ),
-                **show.bound("sort", screen.sort if screen.sort in options else options[0]),
+                format_func=order_words,
+                placeholder=order_words(
+                    options[0]
+                ),  # what holds while nothing is chosen; no other page follows it
+                **show.bound("sort", screen.sort if screen.sort in options else None),
             )
 
 

@@ -123,5 +123,8 @@ class Acts:
             raise InputError(f"{act!r:.60} is no id of an act: it has 32 hex digits.", kind="bad_act")
         events = self.project.ledger.view().where(group=act)
         if not events:
-            events = self.project.ledger.append(of_act(make(), act))
+            made = make()
+            if not made:
+                raise InputError("No sample was chosen, so there is nothing to say.", kind="no_samples")
+            events = self.project.ledger.append(of_act(made, act))
         return Act(act, tuple(events), self.follow())

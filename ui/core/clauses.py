@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from math import ceil, floor
 from typing import Literal
 
 from refinery.errors import InputError
@@ -48,7 +49,7 @@ def kind_of(field: Field) -> Kind:
 def in_range(field: Field, low: float, high: float) -> str:
     """The clause for numbers from `low` to `high`, both included."""
     if field.type is FieldType.INTEGER:
-        low, high = int(low), int(high)
+        low, high = ceil(low), floor(high)
     return f"{_name(field)} BETWEEN {low!r} AND {high!r}"
 
 

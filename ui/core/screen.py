@@ -58,8 +58,7 @@ class Screen:
         """The screen of a URL's query. Parameters that are unknown, and a seed that is no whole number, say nothing."""
         known: dict[str, Any] = {f.name: params[f.name] for f in fields(cls) if f.name in params}
         if "seed" in known:
-            text = known["seed"]
-            known["seed"] = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+            known["seed"] = _whole(known["seed"])
         return cls(**known)
 
     def to_params(self) -> dict[str, str]:
@@ -94,6 +93,11 @@ class Screen:
         """How many samples a page has."""
         return DENSITIES.get(self.density, DENSITIES[""])
 
+    @property
+    def start(self) -> int:
+        """How many come before this page, where the cursor is a count of them."""
+        return _whole(self.cursor) or 0
+
     def filter(self, known: Fields) -> Filter:
         """What the screen selects. InputError when `where` is no filter."""
         parts = [parse(self.where, known)] if self.where.strip() else []
@@ -107,6 +111,11 @@ class Screen:
 def quoted(text: str) -> str:
     """A text as the filter language writes it."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def _whole(text: str) -> int | None:
+    """The whole number that a text is, of at most 18 digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _together(one: str, other: str) -> bool:

@@ -83,7 +83,10 @@ class Triage:
 
     def decided(self, sample_id: str) -> bool:
         """Whether a person's word stands on a sample: keep, reject or blocked."""
-        return self._ledger.decision(sample_id) is not None or bool(self._ledger.blocked(sample_id))
+        blocked = self._ledger.blocked(sample_id)
+        return self._ledger.decision(sample_id) is not None or any(
+            e.actor.kind is ActorKind.PERSON for e in blocked
+        )
 
     def _clusters(self, screen: Screen) -> Queue:
         """Clusters in order of their smallest sample id. The cursor is the last one that was looked at."""
@@ -151,8 +154,8 @@ class Triage:
 
     def _said(self, screen: Screen, about: Iterator[tuple[str, str]]) -> Queue:
         """Samples that events speak of, in that order. The cursor is how many were looked at."""
-        start = int(screen.cursor) if screen.cursor.isascii() and screen.cursor.isdigit() else 0
-        waiting = list(islice(about, start, None))
+        start = screen.start
+        waiting = list(about)[start:]
         chosen = self._viewer.selected(screen)
         items: list[Item] = []
         for at in range(0, len(waiting), screen.size):
@@ -207,7 +210,9 @@ def _unsure(flags: Mapping[str, Iterable[Event]]) -> Iterator[tuple[str, str]]:
 def _opposed(flags: Mapping[str, Iterable[Event]]) -> Iterator[tuple[str, str]]:
     """Samples that one model wants to keep and another wants out or looked at; and both flags in words."""
     for sample, events in flags.items():
-        keep = next((e for e in events if e.kind == "keep"), None)
-        against = next((e for e in events if e.kind in _AGAINST), None)
-        if keep and against and keep.actor != against.actor:
-            yield sample, f"keep by {keep.actor}, {against.kind} by {against.actor}"
+        keeps = [e for e in events if e.kind == "keep"]
+        against = [e for e in events if e.kind in _AGAINST]
+        pair = next(((k, a) for k in keeps for a in against if k.actor != a.actor), None)
+        if pair is not None:
+            keep, other = pair
+            yield sample, f"keep by {keep.actor}, {other.kind} by {other.actor}"

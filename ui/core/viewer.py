@@ -35,7 +35,7 @@ from refinery.views import View
 from ui.core import lasso, pictures
 from ui.core.acts import Acts
 from ui.core.freezing import Freezing
-from ui.core.payloads import Payload, overlay, payloads_of
+from ui.core.payloads import ArrayFigures, Payload, figures, overlay, payloads_of
 from ui.core.policies import Policies
 from ui.core.screen import FACETS, Screen
 
@@ -67,6 +67,7 @@ class Viewer:
         self._lassoed: tuple[object, lasso.Ids | None] = (None, None)
         self._narrowed: tuple[object, lasso.Inside | None] = (None, None)
         self._meaning = lru_cache(maxsize=64)(lambda words: vector_of_words(project, words))
+        self._figures = lru_cache(maxsize=64)(lambda payload: tuple(figures(project, payload)))
         self._config = _config(project.path)
         self._diff: SnapshotDiff | None = None
         self._values: dict[str, tuple[object, tuple[str, ...]]] = {}
@@ -168,7 +169,7 @@ class Viewer:
     def vector_of_upload(self, data: bytes, name: str) -> str:
         """The vector of a picture, or in a file of numbers (.json, .npy), that somebody brought, as the screen says it.
         InputError when it is neither."""
-        if name.endswith((".json", ".npy")):
+        if name.lower().endswith((".json", ".npy")):
             return vector_to_link(vector_in_file(data, name))
         return vector_to_link(vector_of_picture(self.project, data, name=name))
 
@@ -262,6 +263,10 @@ class Viewer:
     def overlay(self, mask: Payload) -> bytes | None:
         """A mask as a coloured PNG to lay over its picture (see `ui.core.payloads`)."""
         return overlay(self.project, mask)
+
+    def figures(self, payload: Payload) -> tuple[ArrayFigures, ...]:
+        """What is in the arrays of a payload (see `ui.core.payloads`); the last answers are kept."""
+        return self._figures(payload)
 
     # Propagation and views
 
