@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import Future
 
 import streamlit as st
 
 from refinery.cli.output import safe
 from refinery.errors import InputError, RefineryError
 from refinery.explain import Explanation
+from refinery.search import Hit
 from ui import propagate, runs, show
 from ui.browse import tile, tile_of
 from ui.components import mount
@@ -23,7 +25,9 @@ def page() -> None:
     screen = show.screen()
     st.button("← Back to the grid", on_click=show.change, kwargs={"sample": ""})
     try:
-        explained = show.viewer().explain(screen.sample)
+        sample_id = show.viewer().project.resolve(screen.sample)
+        similar = show.viewer().similar_soon(sample_id)
+        explained = show.viewer().explain(sample_id)
     except InputError as error:
         show.notice("There is nothing to show", error)
         return
@@ -36,7 +40,7 @@ def page() -> None:
         if not show.viewer().read_only:
             _acts(explained)
     _details(explained, payloads)
-    _relatives(explained)
+    _relatives(explained, similar)
 
 
 def _picture(explained: Explanation, payloads: list[Payload]) -> None:
@@ -197,7 +201,7 @@ def _payloads(payloads: list[Payload]) -> None:
         show.table(rows, "It has no arrays.")
 
 
-def _relatives(explained: Explanation) -> None:
+def _relatives(explained: Explanation, soon: Future[tuple[Hit, ...]]) -> None:
     """Its near-duplicates and the samples most like it, to judge as well."""
     groups = []
     cluster = explained.cluster
@@ -206,7 +210,7 @@ def _relatives(explained: Explanation) -> None:
         found = show.viewer().documents(others)
         duplicates = [tile(d, None, "kept" if i == cluster["keeper"] else "") for i, d in found.items() if d]
         groups.append(Group(duplicates, f"Near-duplicates: {len(cluster['members'])} together"))
-    similar = show.viewer().similar(explained.sample_id)
+    similar = soon.result()
     groups.append(Group([tile_of(hit) for hit in similar], "Most similar"))
     if groups := [group for group in groups if group.tiles]:
         desk(groups, key="desk-relatives", focus=False)

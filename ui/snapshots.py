@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from refinery.diffs import SnapshotDiff
 
 _HOW = {"added": "▲ added", "removed": "▼ removed", "changed": "◆ changed"}
+_AT_ONCE = 100_000
+"""Samples that a snapshot may have to be compared with its parent without being asked: that takes under a second."""
 
 
 def page() -> None:
@@ -51,7 +53,7 @@ def page() -> None:
     left, right = st.columns(2)
     with left:
         st.selectbox("Snapshot", refs, format_func=safe, **show.bound("ref", chosen.ref))
-    against = screen.against or chosen.parent
+    against = screen.against or (chosen.parent if chosen.count <= _AT_ONCE else None)
     with right:
         st.selectbox(
             "Compare with",
@@ -142,7 +144,8 @@ def _verified(snapshot: Snapshot) -> None:
 def _difference(screen: Screen, old: str, new: str) -> None:
     st.subheader("What differs, and why")
     try:
-        found = show.viewer().diff(old, new)
+        with st.spinner("Comparing …"):
+            found = show.viewer().diff(old, new)
     except InputError as error:
         show.notice("They cannot be compared", error)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -40,6 +41,7 @@ from ui.core.policies import Policies
 from ui.core.screen import FACETS, Screen
 
 _MOST_VALUES = 200
+_MOST_COUNTED = 64
 
 Stage = Literal["nothing_ingested", "no_index", "ready"]
 
@@ -70,7 +72,8 @@ class Viewer:
         self._figures = lru_cache(maxsize=64)(lambda payload: tuple(figures(project, payload)))
         self._config = _config(project.path)
         self._diff: SnapshotDiff | None = None
-        self._values: dict[str, tuple[object, tuple[str, ...]]] = {}
+        self._beside = ThreadPoolExecutor(1, "similar")
+        self._counted: dict[object, dict[str, int]] = {}
 
     @classmethod
     def open(cls, folder: Path, *, read_only: bool = False) -> Viewer:
@@ -175,19 +178,22 @@ class Viewer:
 
     def counts(self, screen: Screen, facet: str) -> dict[str, int]:
         """How many of the samples that a screen selects have each value of a facet (verdict, reason, source), the most
-        frequent first. InputError when `where` is no filter."""
+        frequent first; the last answers are kept, for as long as the index says the same. InputError when `where` is no
+        filter."""
         chosen = self.selected(screen)
         if screen.lasso:
             return self._inside(screen, chosen).counts(FACETS[facet], _MOST_VALUES)
-        found = self.project.index.aggregate(FACETS[facet], "terms", chosen, size=_MOST_VALUES)
-        return {str(bucket.value): bucket.count for bucket in found.buckets}
+        at = self.at(), chosen.text, facet
+        if at not in self._counted:
+            found = self.project.index.aggregate(FACETS[facet], "terms", chosen, size=_MOST_VALUES)
+            for old in list(self._counted)[: 1 - _MOST_COUNTED]:
+                del self._counted[old]
+            self._counted[at] = {str(bucket.value): bucket.count for bucket in found.buckets}
+        return self._counted[at]
 
     def values(self, facet: str) -> tuple[str, ...]:
         """The values that a facet has over all samples, as far as the index is by now."""
-        at = self.at()
-        if self._values.get(facet, (None, ()))[0] != at:
-            self._values[facet] = at, tuple(self.counts(Screen(), facet))
-        return self._values[facet][1]
+        return tuple(self.counts(Screen(), facet))
 
     def spread(self, screen: Screen, field: str, size: int = 30) -> Aggregate:
         """How the samples that a screen selects are spread over a field: intervals of numbers and dates, the most frequent
@@ -216,6 +222,10 @@ class Viewer:
             raise
         request = SearchRequest(f"sample_id != '{sample_id}'", vector=vector, limit=limit)
         return search(self.project.index, self.fields, request).hits
+
+    def similar_soon(self, sample_id: str) -> Future[tuple[Hit, ...]]:
+        """`similar`, looked for while the caller does something else."""
+        return self._beside.submit(self.similar, sample_id)
 
     def explain(self, sample: str) -> Explanation:
         """Everything about one sample, by its id or how it begins. InputError when there is none."""
