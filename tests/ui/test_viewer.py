@@ -98,7 +98,7 @@ def test_two_people_flag_at_once_and_each_sees_the_others_flag(
             where.goto(f"{address}/?verdict=gold")
             where.get_by_label("You are", exact=True).fill(who)
             where.get_by_label("You are", exact=True).press("Enter")
-            text(where, "samples match, in order of id")
+            expect(desk(where)).to_have_attribute("data-name", who)
         desk(page).press("r")
         desk(other).press("ArrowRight")
         desk(other).press("r")

@@ -55,6 +55,7 @@ class Desk {
       this.at = this.anchor = 0;
     }
     this.element.classList.toggle("plain", this.data.plain);
+    this.element.dataset.name = this.data.name; // whose acts these are
     this.drawBar();
     this.drawGroups();
     if (first && this.memory.pending.length) this.send();
