@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from benchmarks import _samples
 from benchmarks._photographs import photographs
 from refinery.batches import BatchReport, landed_key, manifest_bytes, manifest_key
 from refinery.blobs import put_bytes
@@ -35,23 +36,7 @@ BATCH = 2000
 """Samples of a batch: what `refinery.yaml` says when it says nothing."""
 ANA = Actor(ActorKind.PERSON, "ana")
 SOURCES = ("web", "crawl", "studio", "archive", "imagenet")
-WORDS = (
-    *(
-        "panda",
-        "red",
-        "house",
-        "tree",
-        "snow",
-        "river",
-        "person",
-        "dog",
-        "car",
-        "bridge",
-        "night",
-        "portrait",
-    ),
-    *("boat", "mountain", "flower", "street", "window", "cat", "market", "train", "forest", "beach", "lamp"),
-)
+WORDS = (*_samples.WORDS, "street", "window", "cat", "market", "train", "forest", "beach", "lamp")
 _CENTRES, _LATENT = 400, 24
 _CLUSTERED, _FAILED, _AGAIN, _MARKED = 20, 200, 10, 250
 """One sample in so many is in a cluster of two, cannot be decoded, is flagged; so many of a batch came before."""

@@ -25,7 +25,7 @@ FIELDS = Fields(
 )
 DIMENSIONS = 512
 CHUNK = 10_000
-_WORDS = [
+WORDS = [
     "panda",
     "red",
     "house",
@@ -109,7 +109,7 @@ class Samples:
             "verdict": pa.array(rng.choice(["gold", "held"], n, p=[0.7, 0.3])),
             "reasons": pa.array([["blurry"] if x else [] for x in rng.random(n) < 0.1], strings),
             "datasets": pa.array([["evals", "evals@1"] if x else [] for x in rng.random(n) < 0.1], strings),
-            "caption": pa.array([" ".join(rng.choice(_WORDS, 8)) for _ in range(n)]),
+            "caption": pa.array([" ".join(rng.choice(WORDS, 8)) for _ in range(n)]),
             "licence": pa.array(rng.choice(["cc0", "cc-by", "unknown"], n)),
             "score": pa.array(rng.random(n), mask=rng.random(n) < 0.1),
             "doc_digest": pa.array(self.ids[start:end]),

@@ -196,11 +196,11 @@ def merge_origins(origins: pa.Table) -> dict[str, list[Any]]:
         merged[name] = [rows[name][start] for start in starts]
     sidecars = zip(per_sample("extras"), per_sample("attributes"), strict=True)
     merged["sidecars"] = [list(zip(extras, attributes, strict=True)) for extras, attributes in sidecars]
-    merged["payloads"] = [_merge_payloads(values) for values in per_sample("payloads")]
+    merged["payloads"] = [merge_payloads(values) for values in per_sample("payloads")]
     return merged
 
 
-def _merge_payloads(per_origin: Sequence[Sequence[dict[str, Any]] | None]) -> list[dict[str, Any]]:
+def merge_payloads(per_origin: Sequence[Sequence[dict[str, Any]] | None]) -> list[dict[str, Any]]:
     """The payloads of a sample by name; of two with the same name the later origin's."""
     named = {p["name"]: p for payloads in per_origin for p in payloads or ()}
     return [named[name] for name in sorted(named)]

@@ -169,10 +169,12 @@ def tiles(
     sample_ids: Sequence[str], said: Mapping[str, tuple[str, str]], key: str, following: str | None
 ) -> None:
     """Samples by id, each with a constant mark and a line of words; those that are not indexed any more too."""
-    shown = []
-    for sample_id, document in show.viewer().documents(sample_ids).items():
-        mark, line = said[sample_id]
-        verdict = (document or {}).get("verdict") or ""
-        flags = (document or {}).get("flags") or ()
-        shown.append(Tile(sample_id, verdict, line, flags, None, mark))
+    found = show.viewer().documents(sample_ids)
+    shown = [known(i, document, line=said[i][1], mark=said[i][0]) for i, document in found.items()]
     desk([Group(shown)], key=key, following=following, focus=False)
+
+
+def known(sample_id: str, document: Mapping[str, Any] | None, *, line: str = "", mark: str = "") -> Tile:
+    """A sample with a line of one's own, and what its document says of it, if there is one."""
+    says = document or {}
+    return Tile(sample_id, says.get("verdict") or "", line, says.get("flags") or (), None, mark)

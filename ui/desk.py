@@ -73,7 +73,7 @@ def desk(
         "density": screen.density,
         "triage": triage,
         "readOnly": viewer.read_only,
-        "name": st.session_state.get("name", ""),
+        "name": show.actor_name(),
         "answers": st.session_state.get(_ANSWERS, {}),
         "focus": focus,
         "plain": plain,

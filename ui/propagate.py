@@ -10,7 +10,8 @@ from refinery.cli.output import many, safe
 from refinery.errors import RefineryError
 from refinery.propagation import Proposal, Reach, Relation
 from ui import show
-from ui.desk import Group, Tile, desk
+from ui.browse import known
+from ui.desk import Group, desk
 
 _KEY = "propagate-proposal"
 _WORDS = {"cluster": "near-duplicates", "neighbours": "nearest neighbours", "source": "all of its source"}
@@ -63,11 +64,7 @@ def _shown(proposal: Proposal) -> None:
         return
     st.button(f"Flag these {len(ids):,}", type="primary", on_click=show.act, args=(_apply,))
     documents = show.viewer().documents(ids[:_SHOWN])
-    tiles = [
-        Tile(i, (d or {}).get("verdict") or "", "", (d or {}).get("flags") or ())
-        for i, d in documents.items()
-    ]
-    desk([Group(tiles)], key="desk-proposal", focus=False)
+    desk([Group([known(i, document) for i, document in documents.items()])], key="desk-proposal", focus=False)
 
 
 def _apply() -> str:

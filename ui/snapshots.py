@@ -73,7 +73,7 @@ def _make(screen: Screen) -> None:
         return
     with st.expander("Freeze a snapshot"):
         try:
-            chosen = show.viewer().selected(screen).text if screen.narrows or screen.view else ""
+            chosen = show.viewer().selected_text(screen)
         except InputError as error:
             show.notice("The filter of this screen fits no longer", error)
             return
@@ -90,7 +90,7 @@ def _make(screen: Screen) -> None:
 
 def _freeze(dataset: str, splits: str) -> str:
     viewer, screen = show.viewer(), show.screen()
-    chosen = viewer.selected(screen).text if screen.narrows or screen.view else ""
+    chosen = viewer.selected_text(screen)
     done = viewer.freezing.freeze(dataset, chosen, splits, show.actor_name())
     show.change(ref=done.snapshot.ref, against="")
     if not done.new:

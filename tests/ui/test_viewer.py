@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from dagster_ui import CHROMIUM
 from playwright.sync_api import Page, expect
-from viewer import because, choose, desk, served, shown, stands, text
+from viewer import MARKS, because, choose, desk, served, shown, stands, text
 
 from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.project import Refinery
@@ -18,11 +16,7 @@ from ui.core import Screen, Viewer
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror='window.hacked=2'> ![x](http://127.0.0.1:9/x.png) \x1b[31m"
 ANA = Actor(ActorKind.PERSON, "ana")
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("viewer"),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 
 
 def test_a_curator_finds_rejects_replays_sees_it_leave_gold_and_undoes(page: Page, project: Path) -> None:

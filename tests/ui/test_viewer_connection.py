@@ -5,20 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-from dagster_ui import CHROMIUM
 from line import Line
 from playwright.sync_api import Page, expect
-from viewer import because, desk, served, shown, stands
+from viewer import MARKS, because, desk, served, shown, stands
 
 from refinery.ledger import EventType
 from refinery.project import Refinery
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("viewer"),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 
 
 def flags(project: Path) -> list[tuple[str, str | None]]:

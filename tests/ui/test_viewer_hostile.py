@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dagster_ui import CHROMIUM
 from hostile import WORDS
 from PIL import Image
 from playwright.sync_api import Page
-from viewer import desk, served, settled, shown
+from viewer import MARKS, desk, served, settled, shown
 
 from refinery.cli.output import safe
 from refinery.ingest import ingest
@@ -21,11 +20,7 @@ from refinery.project import Refinery
 from refinery.sources import open_source
 from ui.core import Screen, Viewer
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("viewer"),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 ANA = Actor(ActorKind.PERSON, "ana <img src=x onerror=window.hacked=1>")
 ALL_TEXT = """() => {
   const words = [];

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dagster_ui import CHROMIUM
 from playwright.sync_api import Locator, Page, expect
-from viewer import desk, served, settled, shown, stands, text
+from viewer import MARKS, desk, served, settled, shown, stands, text
 
 from refinery.embedding_map import EmbeddingMap
 from refinery.ledger import Actor, ActorKind, Event, EventType
@@ -22,11 +21,7 @@ HOSTILE = (
 )
 ANA = Actor(ActorKind.PERSON, "ana")
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("viewer"),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 
 
 def drawn(page: Page) -> Locator:

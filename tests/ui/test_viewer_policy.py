@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-from dagster_ui import CHROMIUM
 from playwright.sync_api import Page, expect
-from viewer import served, settled, shown, text
+from viewer import MARKS, served, settled, shown, text
 
 from refinery.ledger import Actor, ActorKind, EventType
 from refinery.project import Refinery
@@ -16,11 +14,7 @@ from refinery.project import Refinery
 ANA = Actor(ActorKind.PERSON, "ana")
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror='window.hacked=2'>"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("viewer"),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 
 
 def test_a_curator_tries_a_policy_adopts_it_and_sees_what_differs_and_why(page: Page, project: Path) -> None:

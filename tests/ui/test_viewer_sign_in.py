@@ -6,19 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from dagster_ui import CHROMIUM, ROOT
+from dagster_ui import ROOT
 from oidc_provider import CLIENT, SECRET, provider
 from playwright.sync_api import Page, expect
-from viewer import free_port, started
+from viewer import MARKS, free_port, started
 
 PASSWORD = "correct horse battery"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("viewer"),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 
 
 def sign_in(page: Page, name: str, password: str) -> None:

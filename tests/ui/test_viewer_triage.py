@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 from conftest import on_backend
-from dagster_ui import CHROMIUM
 from PIL import Image
 from playwright.sync_api import Page, expect
-from viewer import desk, served, settled, stands, text
+from viewer import MARKS, desk, served, settled, stands, text
 
 from assets.run import run
 from refinery.corpus import CorpusReport
@@ -24,11 +23,7 @@ from refinery.sources import open_source
 from ui.core import Screen, Viewer
 from ui.core.triage import Triage
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("viewer"),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 SCENES = 24  # of which some look alike
 SIDE = 288
 POLICY = """

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dagster_ui import PATIENCE, ROOT
+from dagster_ui import CHROMIUM, PATIENCE, ROOT
 from playwright.sync_api import Locator, Page, expect
 
 
@@ -24,6 +24,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+MARKS = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("viewer"),
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
+]
+"""Of every test that looks at the viewer in a browser."""
 
 
 @contextmanager

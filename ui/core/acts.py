@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from refinery.errors import ConfigError, InputError, RefineryError
@@ -40,32 +40,17 @@ class Acts:
         self, sample_ids: Sequence[str], kind: str, name: str, reason: str = "", act: str | None = None
     ) -> Act:
         """Stand a flag on each sample, all or none. InputError without a name, and for a reject or blocked without a reason."""
-        if kind in NEED_REASON and not reason.strip():
-            raise InputError(f"Say why: {kind} needs a reason.", kind="no_reason")
-        actor, kinds = self.actor(name), self.project.settings.known_flag_kinds
-        self.project.samples.check_seen(sample_ids)
-        said = reason.strip() or None
-        return self._once(
-            act, lambda: [flag_event(i, kind, actor, known_kinds=kinds, reason=said) for i in sample_ids]
-        )
+        if kind in NEED_REASON:
+            _check_reason(kind, reason)
+        return self._stand({kind: sample_ids}, name, reason, act)
 
     def decide(
         self, keep: Sequence[str], reject: Sequence[str], name: str, reason: str, act: str | None = None
     ) -> Act:
         """Keep some samples and reject others, as one act. InputError without a name, or for rejects without a reason."""
-        if reject and not reason.strip():
-            raise InputError("Say why: reject needs a reason.", kind="no_reason")
-        actor, kinds = self.actor(name), self.project.settings.known_flag_kinds
-        self.project.samples.check_seen([*keep, *reject])
-        said = reason.strip() or None
-        return self._once(
-            act,
-            lambda: [
-                flag_event(i, kind, actor, known_kinds=kinds, reason=said)
-                for kind, ids in (("keep", keep), ("reject", reject))
-                for i in ids
-            ],
-        )
+        if reject:
+            _check_reason("reject", reason)
+        return self._stand({"keep": keep, "reject": reject}, name, reason, act)
 
     def tag(self, sample_ids: Sequence[str], tag: str, name: str, act: str | None = None) -> Act:
         """Stand a tag on each sample. InputError without a name, and for an empty or very long tag."""
@@ -117,6 +102,20 @@ class Acts:
         except RefineryError as error:
             return f"The index did not follow: {error}"
 
+    def _stand(self, kinds: Mapping[str, Sequence[str]], name: str, reason: str, act: str | None) -> Act:
+        """Stand flags by kind, all or none."""
+        said = reason.strip() or None
+        actor, known = self.actor(name), self.project.settings.known_flag_kinds
+        self.project.samples.check_seen([i for ids in kinds.values() for i in ids])
+        return self._once(
+            act,
+            lambda: [
+                flag_event(i, kind, actor, known_kinds=known, reason=said)
+                for kind, ids in kinds.items()
+                for i in ids
+            ],
+        )
+
     def _once(self, act: str | None, make: Callable[[], Sequence[Event]]) -> Act:
         act = act or fresh_id()
         if not _ACT.fullmatch(act):
@@ -128,3 +127,8 @@ class Acts:
                 raise InputError("No sample was chosen, so there is nothing to say.", kind="no_samples")
             events = self.project.ledger.append(of_act(made, act))
         return Act(act, tuple(events), self.follow())
+
+
+def _check_reason(kind: str, reason: str) -> None:
+    if not reason.strip():
+        raise InputError(f"Say why: {kind} needs a reason.", kind="no_reason")

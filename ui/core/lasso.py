@@ -14,11 +14,10 @@ from refinery.embedding_map.points import check_polygon
 from refinery.errors import InputError
 from refinery.fields import Field
 from refinery.filter import Filter, conjunction
-from refinery.filter.ast import OneOf
 from refinery.index import Aggregate, SampleIndex
 from refinery.index.buckets import aggregate, kind_for
 from refinery.states.ids import Ints
-from ui.core.screen import FACETS, Screen
+from ui.core.screen import FACETS, Screen, among
 
 EXACT = 20_000
 """Up to so many samples in a lasso are counted one by one; of more the first so many are, a uniform sample."""
@@ -143,6 +142,4 @@ class Inside:
 
     def _narrowed(self, ids: Sequence[str]) -> Filter:
         """Those of these samples that the filter selects."""
-        if not ids:
-            ids = ("",)  # no sample has this id
-        return conjunction([Filter(OneOf(_ID, tuple(ids))), self.chosen])
+        return conjunction([among(ids), self.chosen])

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from refinery.arrays import npy_array
-from refinery.blobs import read_blob
 from refinery.errors import InputError
+from refinery.inputs import merge_payloads
 from refinery.project import Refinery
+from ui.core.pictures import kept_bytes
 
 _LARGEST = 256 << 20
 _SIDE = 1600
@@ -64,9 +65,7 @@ class ArrayFigures:
 def payloads_of(project: Refinery, sample_id: str) -> list[Payload]:
     """The payloads of a sample by name; of two with one name the later origin's."""
     origins = project.batches.origins(columns=["sample_id", "payloads"], sample_ids=[sample_id])
-    found = {p["name"]: p for some in origins["payloads"].to_pylist() for p in some or ()}
-    keys = ("name", "digest", "bytes", "extension", "is_mask")
-    return [Payload(*(found[name][key] for key in keys)) for name in sorted(found)]
+    return [Payload(**payload) for payload in merge_payloads(origins["payloads"].to_pylist())]
 
 
 def overlay(project: Refinery, mask: Payload) -> bytes | None:
@@ -108,12 +107,7 @@ def _bytes(project: Refinery, payload: Payload) -> bytes | None:
             f"Payload {payload.name!r} has {payload.bytes:,} bytes; the viewer opens at most {_LARGEST:,}.",
             kind="too_large",
         )
-    try:
-        return read_blob(project.store, payload.digest)
-    except InputError as error:
-        if error.kind == "no_such_object":
-            return None
-        raise
+    return kept_bytes(project, payload.digest)
 
 
 def _coloured(image: npt.NDArray[np.uint8]) -> bytes:

@@ -23,20 +23,14 @@ def thumbnails(project: Refinery, sample_ids: Sequence[str]) -> dict[str, bytes 
 def picture(project: Refinery, sample_id: str) -> bytes | None:
     """The picture at most 1600 pixels wide and high (JPEG), decoded under the caps of the inspection; None when it cannot
     be decoded or its bytes are not kept."""
-    try:
-        return _decoded(project, sample_id)
-    except InputError as error:
-        if error.kind == "no_such_object":
-            return None
-        raise
-
-
-def _decoded(project: Refinery, digest: str) -> bytes | None:
     import datago
 
-    store, caps = project.store, project.settings.inspect
-    path = blob_path(store, digest)
-    source = str(path) if path is not None and path.is_file() else read_blob(store, digest)
+    path = blob_path(project.store, sample_id)
+    local = str(path) if path is not None and path.is_file() else None
+    source = local or kept_bytes(project, sample_id)
+    if source is None:
+        return None
+    caps = project.settings.inspect
     result = datago.inspect(
         [source],
         thumbnail_side=_PICTURE_SIDE,
@@ -46,3 +40,13 @@ def _decoded(project: Refinery, digest: str) -> bytes | None:
     )
     found: bytes | None = result.columns["thumbnail"][0]
     return found
+
+
+def kept_bytes(project: Refinery, digest: str) -> bytes | None:
+    """The bytes with this digest; None when they are not kept."""
+    try:
+        return read_blob(project.store, digest)
+    except InputError as error:
+        if error.kind == "no_such_object":
+            return None
+        raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from refinery.fields import Fields
 from refinery.filter import Filter, conjunction, parse
+from refinery.filter.ast import OneOf
 
 FACETS = {"verdict": "verdict", "reason": "reasons", "source": "source"}
 DENSITIES = {"": 24, "dense": 60, "large": 8}
@@ -106,6 +107,11 @@ class Screen:
             if value:
                 parts.append(parse(f"{field} = {quoted(value)}", known))
         return conjunction(parts)
+
+
+def among(sample_ids: Sequence[str]) -> Filter:
+    """The filter that selects these samples; none without any."""
+    return Filter(OneOf("sample_id", tuple(sample_ids) or ("",)))  # no sample has an empty id
 
 
 def quoted(text: str) -> str:

@@ -12,7 +12,7 @@ from refinery.fields import FieldType
 from refinery.filter import Filter, conjunction, parse
 from refinery.index import MAX_LIMIT, Query, Sort
 from refinery.ledger import ActorKind, Event, EventType, LedgerView
-from ui.core.screen import Screen, quoted
+from ui.core.screen import Screen, among, quoted
 from ui.core.viewer import Viewer
 
 QUEUES: Mapping[str, str] = {
@@ -161,9 +161,8 @@ class Triage:
         for at in range(0, len(waiting), screen.size):
             some = dict(waiting[at : at + screen.size])
             ids = [i for i in some if not self.decided(i)]
-            names = self._parse(f"sample_id IN ({', '.join(map(quoted, ids))})") if ids else None
-            if names is not None:
-                query = Query(conjunction([chosen, names]), limit=len(ids))
+            if ids:
+                query = Query(conjunction([chosen, among(ids)]), limit=len(ids))
                 rows = {row["sample_id"]: row for row in self._index.query(query).rows()}
                 items += [Item(rows[i], some[i]) for i in ids if i in rows]
             if len(items) >= screen.size and at + screen.size < len(waiting):
@@ -202,9 +201,10 @@ def _unsure(flags: Mapping[str, Iterable[Event]]) -> Iterator[tuple[str, str]]:
         for e in events
         if e.confidence is not None and low <= e.confidence <= high
     ]
-    seen = dict.fromkeys(sample for _, sample, _ in sorted(found))
-    words = {sample: said for _, sample, said in sorted(found, reverse=True)}
-    return ((sample, words[sample]) for sample in seen)
+    words: dict[str, str] = {}
+    for _, sample, said in sorted(found):
+        words.setdefault(sample, said)
+    return iter(words.items())
 
 
 def _opposed(flags: Mapping[str, Iterable[Event]]) -> Iterator[tuple[str, str]]:

@@ -209,6 +209,10 @@ class Viewer:
         own = screen.filter(self.fields) if screen.narrows else None
         return conjunction([view.selects(self.fields) if view else None, own])
 
+    def selected_text(self, screen: Screen) -> str:
+        """What a screen selects, as filter text; empty when that is everything. InputError as `selected`."""
+        return self.selected(screen).text if screen.narrows or screen.view else ""
+
     def _view(self, screen: Screen) -> View | None:
         return self.project.views.get(screen.view) if screen.view else None
 
@@ -305,8 +309,9 @@ class Viewer:
         words, sort = screen.words, screen.sort
         if not screen.ordered and view is not None:
             words, sort = view.text or "", view.sort or ""
-        chosen = "" if view is None and not screen.narrows else self.selected(screen).text
-        saved = self.project.views.save(name.strip(), chosen, actor, text=words or None, sort=sort or None)
+        saved = self.project.views.save(
+            name.strip(), self.selected_text(screen), actor, text=words or None, sort=sort or None
+        )
         self.acts.follow()
         return saved
 
