@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -50,17 +51,15 @@ def no_file_beyond(size: int) -> Iterator[None]:
 def test_a_shard_of_many_blocks_is_the_same_on_any_file_system_and_with_any_threads(
     form: Any, items: list[Record], tmp_path: Path
 ) -> None:
-    places = [(tmp_path / "x", 1), (tmp_path / "y", 2)]
-    if MEMORY.is_dir():
-        places.append((MEMORY / f"refinery-{tmp_path.name}", 2))
     digests = set()
-    for place, threads in places:
-        result = written(place, form, items, threads)
-        data = place.read_bytes()
-        place.unlink()
-        assert (result.bytes, result.digest) == (len(data), blake3(data).hexdigest())
-        assert result.bytes > 20 * MIB
-        digests.add(result.digest)
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as memory:
+        for place, threads in [(tmp_path / "x", 1), (tmp_path / "y", 2), (Path(memory, "z"), 2)]:
+            result = written(place, form, items, threads)
+            data = place.read_bytes()
+            place.unlink()
+            assert (result.bytes, result.digest) == (len(data), blake3(data).hexdigest())
+            assert result.bytes > 20 * MIB
+            digests.add(result.digest)
     assert len(digests) == 1
 
 
