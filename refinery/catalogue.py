@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from refinery.fields import Field, FieldType
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 3
 _LOOKED_AT = 2000
+_AT_ONCE = 4
+"""Counts that an index makes at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ def catalogue(project: Refinery) -> Catalogue:
     if position:
         index = project.index
         samples, first = index.count(), _first(index, tuple(known))
-        uses = tuple(_asked(index, field, samples, first[field.name]) for field in known.values())
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="catalogue") as pool:
+            asked = partial(_asked, index, samples, first)
+            uses = tuple(pool.map(asked, known.values()))
         return Catalogue(samples, uses, position["ledger_offset"], projector.is_current())
     documents = projector.documents() if project.batches.landed() else known.schema().empty_table()
     samples, few = documents.num_rows, documents.slice(0, _LOOKED_AT)
@@ -64,10 +70,11 @@ def _first(index: SampleIndex, names: tuple[str, ...]) -> pa.Table:
     return index.query(Query(limit=_LOOKED_AT, columns=names)).documents
 
 
-def _asked(index: SampleIndex, field: Field, samples: int, few: pa.ChunkedArray) -> FieldUse:
+def _asked(index: SampleIndex, samples: int, first: pa.Table, field: Field) -> FieldUse:
     from refinery.filter import Filter
     from refinery.filter.ast import IsEmpty, IsNull, Not
 
+    few = first[field.name]
     if field.type is FieldType.JSON:
         return _use(field, None, samples, few)
     without = IsEmpty(field.name) if field.type is FieldType.STRING_LIST else IsNull(field.name)

@@ -52,6 +52,12 @@ def click(app: AppTest, label: str) -> AppTest:
     return shown(button.click().run())
 
 
+def tab(app: AppTest, label: str) -> AppTest:
+    """The page of a sample with this tab open."""
+    app.session_state["tab"] = label
+    return shown(app.run())
+
+
 def desks(app: AppTest) -> list[dict[str, Any]]:
     """What the desks of the page show."""
     return [
@@ -74,7 +80,7 @@ def test_facets_narrow_the_grid_and_a_sample_says_what_stands_on_it(
     sample = tiles[0]["id"]
     Viewer.open(refined).acts.flag([sample], "reject", "ana", HOSTILE)
     app = run(monkeypatch, refined, sample=sample)
-    assert f"flag reject by person ana: {ESCAPED}" in words(app)
+    assert f"flag reject by person ana: {ESCAPED}" in words(tab(app, "History"))
     assert "The last replay said gold; the next one will say held." in words(app)
     app = click(app, "Replay now")
     assert "The last replay said" not in words(app)
@@ -106,8 +112,9 @@ def test_words_from_data_are_text_and_never_markup(monkeypatch: pytest.MonkeyPat
     project.ledger.append([Event(EventType.ATTRIBUTE, ANA, sample, kind="caption", value=HOSTILE)])
     project.project()
     app = run(monkeypatch, refined, sample=sample, where=HOSTILE, source=HOSTILE)
-    assert f"caption: {ESCAPED}" in words(app)
-    assert f"flag review by person ana: {ESCAPED}" in words(app)
+    said = {label: words(tab(app, label)) for label in (t.label for t in app.tabs)}
+    assert f"caption: {ESCAPED}" in said["Attributes"]
+    assert f"flag review by person ana: {ESCAPED}" in said["History"]
     app = click(app, "← Back to the grid")
     assert "filter" in words(app)
     for element in (*app.markdown, *app.caption, *app.button, *app.error, *app.subheader):

@@ -75,7 +75,10 @@ def test_another_search_starts_on_its_first_page_and_a_new_order_ends_the_old_on
 def test_another_page_closes_the_sample_and_a_sample_stays_on_its_page() -> None:
     screen = Screen(page="snapshots", ref="gold@2").change(sample="ab")
     assert (screen.page, screen.ref, screen.sample) == ("snapshots", "gold@2", "ab")
-    assert screen.change(page="") == Screen(ref="gold@2")
+    assert screen.change(page="") == Screen()
+    assert Screen(queue="held").change(page="snapshots", ref="gold@1") == Screen(
+        page="snapshots", ref="gold@1"
+    )
 
 
 @pytest.mark.parametrize("screen", [Screen(), Screen(seed=7), Screen(verdict="held")])

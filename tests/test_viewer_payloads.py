@@ -28,7 +28,7 @@ from refinery.errors import InputError
 from refinery.ingest import ingest
 from refinery.project import Refinery
 from refinery.sources import open_source
-from tests.test_viewer_app import run, shown, words
+from tests.test_viewer_app import run, shown, tab, words
 from ui.core import Viewer, payloads
 from ui.core.payloads import ArrayFigures, Payload, figures, overlay
 
@@ -285,7 +285,8 @@ def page(
     source = open_source(folder, name="photographs", kind="folder")
     ingest(project.store, project.fields, source, batch_size=50, max_bytes=project.settings.inspect.max_bytes)
     refine(project)
-    return run(monkeypatch, project.path, sample=corpus.files[name].sample_id), project
+    app = run(monkeypatch, project.path, sample=corpus.files[name].sample_id)
+    return tab(app, "Payloads"), project
 
 
 def pictures(app: AppTest) -> dict[str, Any]:
@@ -316,7 +317,7 @@ def test_the_page_of_a_sample_shows_its_mask_and_the_figures_of_its_arrays(
         path = blob_path(project.store, payload.digest)
         assert path is not None
         path.unlink()
-    app = run(monkeypatch, project.path, sample=sample)
+    app = tab(run(monkeypatch, project.path, sample=sample), "Payloads")
     assert pictures(app)["masks"] == []
     assert words(app).count("are not kept") == len(told)
 

@@ -191,6 +191,26 @@ def test_clusters_come_whole_once_and_the_kept_one_first(
         assert all(i.document["near_duplicate"] for i in group[1:])
 
 
+@pytest.mark.parametrize("rows", [3, 5000])
+def test_of_a_large_cluster_the_first_are_shown_and_all_are_counted(
+    project: Refinery, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    whole = {frozenset(members): len(members) for members in clusters(project).values()}
+    kept = {g[0].sample_id for page in pages(project, Screen(queue="duplicates")) for g in page.groups}
+    monkeypatch.setattr(core, "MOST_ROWS", rows)
+    monkeypatch.setattr(core, "MEMBERS", 2)
+    found = [
+        (group, size)
+        for page in pages(project, Screen(queue="duplicates"))
+        for group, size in zip(page.groups, page.sizes, strict=True)
+    ]
+    assert max(whole.values()) > 2
+    assert {g[0].sample_id for g, _ in found} == kept
+    for group, size in found:
+        assert len(group) == 2
+        assert next(n for members, n in whole.items() if group[1].sample_id in members) == size
+
+
 def test_a_cluster_of_which_a_person_said_anything_waits_no_more(project: Refinery) -> None:
     before = list(pages(project, Screen(queue="duplicates")))
     first = before[0].groups[0]

@@ -145,6 +145,10 @@ def perform(act: Mapping[str, Any]) -> Act:
             "reason": str(why),
         } if _texts(samples):
             return acts.flag(samples, kind, name, why, act=number)
+        case {"do": "unflag", "id": str(number), "kind": str(kind), "samples": list(samples)} if _texts(
+            samples
+        ):
+            return acts.unflag(samples, kind, name, act=number)
         case {"do": "tag", "id": str(number), "tag": str(tag), "samples": list(samples)} if _texts(samples):
             return acts.tag(samples, tag, name, act=number)
         case {

@@ -10,6 +10,7 @@ from refinery.errors import RefineryError
 from refinery.links import asset_link
 from ui import show
 from ui.components import mount
+from ui.core import Screen
 from ui.core.health import Examination, Flows, Health, IndexLag
 
 _EXAMINED = "health-examined"
@@ -47,12 +48,19 @@ def _accounting(found: Flows) -> None:
     data = {
         "label": "What was listed, and what came of it; the same numbers stand in the table below.",
         "stages": [
-            {"column": s.column, "label": safe(s.label), "count": s.count, "verdict": s.verdict}
+            {
+                "column": s.column,
+                "label": safe(s.label),
+                "count": s.count,
+                "verdict": s.verdict,
+                "leads": s.grid is not None,
+            }
             for s in found.stages
         ],
         "flows": [{"start": f.start, "end": f.end, "count": f.count} for f in found.flows],
     }
-    mount("sankey", "sankey", data)
+    st.caption("Choose a stage to see its samples.")
+    mount("sankey", "sankey", data, on_go_change=lambda: _gone(found))
     with st.expander("As numbers"):
         show.table(
             [
@@ -65,6 +73,15 @@ def _accounting(found: Flows) -> None:
             ],
             "Nothing was listed yet.",
         )
+
+
+def _gone(found: Flows) -> None:
+    """Show the samples of the stage that was chosen."""
+    place = st.session_state["sankey"].go
+    if isinstance(place, int) and 0 <= place < len(found.stages):
+        grid = found.stages[place].grid
+        if grid is not None:
+            show.go(Screen.from_params(grid))
 
 
 def _index(lag: IndexLag | None) -> None:

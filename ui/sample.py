@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 
 import streamlit as st
 
@@ -112,56 +114,84 @@ def _acts(explained: Explanation) -> None:
             propagate.panel(flags)
 
 
+@st.fragment
 def _details(explained: Explanation, payloads: list[Payload]) -> None:
+    """All that is known of it, in tabs; only the one that is open is worked out, and another one without the rest of the page."""
+    of_tabs: Mapping[str, Callable[[], None]] = {
+        "Rules": partial(_rules, explained),
+        "Attributes": partial(_attributes, explained),
+        "Payloads": partial(_payloads, payloads),
+        "Facts": partial(_facts, explained),
+        "Origins": partial(_origins, explained),
+        "History": partial(_history, explained),
+        "Snapshots": partial(_snapshots, explained),
+    }
+    for tab, told in zip(st.tabs(list(of_tabs), key="tab", on_change="rerun"), of_tabs.values(), strict=True):
+        if tab.open:
+            with tab:
+                told()
+
+
+def _rules(explained: Explanation) -> None:
+    rows = [
+        {
+            "rule": rule["name"],
+            "outcome": "■ holds it" if rule["matched"] else "– does not",
+            "holds when": rule["hold"],
+            "found": ", ".join(f"{k} = {show.cell(v) or 'none'}" for k, v in rule["found"].items()),
+        }
+        for rule in explained.rules
+    ]
+    show.table(rows, "The policy has no rules.")
+    show.text(
+        f"policy {explained.policy} {explained.policy_digest[:12]}, ledger offset {explained.ledger_offset}"
+    )
+
+
+def _attributes(explained: Explanation) -> None:
     document = show.viewer().document(explained.sample_id)
-    tabs = st.tabs(["Rules", "Attributes", "Payloads", "Facts", "Origins", "History", "Snapshots"])
-    with tabs[0]:
-        rows = [
-            {
-                "rule": rule["name"],
-                "outcome": "■ holds it" if rule["matched"] else "– does not",
-                "holds when": rule["hold"],
-                "found": ", ".join(f"{k} = {show.cell(v) or 'none'}" for k, v in rule["found"].items()),
-            }
-            for rule in explained.rules
-        ]
-        show.table(rows, "The policy has no rules.")
-        show.text(
-            f"policy {explained.policy} {explained.policy_digest[:12]}, ledger offset {explained.ledger_offset}"
-        )
-    with tabs[1]:
-        for field in show.viewer().fields.attributes:
-            if document[field.name] not in (None, []):
-                show.text(f"{field.name}: {document[field.name]}")
-        show.text(f"tags: {', '.join(document['tags']) or 'none'}")
-    with tabs[2]:
-        _payloads(payloads)
-    with tabs[3]:
-        for name, fact in explained.facts.items():
-            show.text(f"{name}, step key {fact['step_key']}")
-            show.table([{"fact": k, "value": v} for k, v in fact.items() if k != "step_key"], "")
-        if not explained.facts:
-            st.caption("No step has computed anything yet.")
-        batches = [str(origin["batch"]) for origin in explained.origins]
-        runs.of_batches("inspected", "Inspection of batch", batches)
-        runs.of_batches("embeddings", "Embeddings of batch", batches)
-    with tabs[4]:
-        show.table([{k: v for k, v in o.items() if k != "sample_id"} for o in explained.origins], "")
-        runs.of_batches("raw_samples", "Landing of batch", batches)
-    with tabs[5]:
-        for event in reversed(explained.events):
-            state = "" if event["stands"] else " (undone)"
-            show.text(f"{event['offset']}  {event['time'][:19].replace('T', ' ')}  {event['text']}{state}")
-        if not explained.events:
-            st.caption("Nobody has said anything about it yet.")
-    with tabs[6]:
-        for ref in explained.snapshots:
-            with st.container(horizontal=True, vertical_alignment="center"):
-                show.text(ref)
-                to = {"page": "snapshots", "ref": ref, "sample": ""}
-                st.button("Open the snapshot", key=f"snapshot-{ref}", on_click=show.change, kwargs=to)
-        if not explained.snapshots:
-            show.text("in no snapshot")
+    for field in show.viewer().fields.attributes:
+        if document[field.name] not in (None, []):
+            show.text(f"{field.name}: {document[field.name]}")
+    show.text(f"tags: {', '.join(document['tags']) or 'none'}")
+
+
+def _facts(explained: Explanation) -> None:
+    for name, fact in explained.facts.items():
+        show.text(f"{name}, step key {fact['step_key']}")
+        show.table([{"fact": k, "value": v} for k, v in fact.items() if k != "step_key"], "")
+    if not explained.facts:
+        st.caption("No step has computed anything yet.")
+    runs.of_batches("inspected", "Inspection of batch", _batches(explained))
+    runs.of_batches("embeddings", "Embeddings of batch", _batches(explained))
+
+
+def _origins(explained: Explanation) -> None:
+    show.table([{k: v for k, v in o.items() if k != "sample_id"} for o in explained.origins], "")
+    runs.of_batches("raw_samples", "Landing of batch", _batches(explained))
+
+
+def _batches(explained: Explanation) -> list[str]:
+    return [str(origin["batch"]) for origin in explained.origins]
+
+
+def _history(explained: Explanation) -> None:
+    for event in reversed(explained.events):
+        state = "" if event["stands"] else " (undone)"
+        show.text(f"{event['offset']}  {event['time'][:19].replace('T', ' ')}  {event['text']}{state}")
+    if not explained.events:
+        st.caption("Nobody has said anything about it yet.")
+
+
+def _snapshots(explained: Explanation) -> None:
+    for ref in explained.snapshots:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            show.text(ref)
+            if st.button("Open the snapshot", key=f"snapshot-{ref}"):
+                show.change(page="snapshots", ref=ref)
+                st.rerun()
+    if not explained.snapshots:
+        show.text("in no snapshot")
 
 
 def _payloads(payloads: list[Payload]) -> None:

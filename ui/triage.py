@@ -52,8 +52,9 @@ def page() -> None:
         st.caption("Every sample of this queue has a person's word, or there is none.")
         return
     clusters = chosen == "duplicates"
+    groups = zip(queue.groups, queue.sizes if clusters else map(len, queue.groups), strict=True)
     desk(
-        [Group([_tile(item) for item in items], _title(items) if clusters else "") for items in queue.groups],
+        [Group(list(map(_tile, g)), _title(g, n) if clusters else "") for g, n in groups],
         key="desk-triage",
         following=queue.cursor,
         triage="clusters" if clusters else "list",
@@ -98,5 +99,5 @@ def _what(item: Item) -> str:
     )
 
 
-def _title(items: list[Item]) -> str:
-    return f"{len(items)} near-duplicates"
+def _title(items: list[Item], size: int) -> str:
+    return f"{size:,} near-duplicates" + (f", the first {len(items)} of them" if len(items) < size else "")

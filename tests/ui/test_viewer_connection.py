@@ -21,39 +21,39 @@ def flags(project: Path) -> list[tuple[str, str | None]]:
     return [(str(e.sample_id), e.kind) for e in view.where(types={EventType.FLAG})]
 
 
-def test_a_flag_whose_answer_is_lost_stands_once(page: Page, refined: Path) -> None:
-    with served(refined) as address, Line(address) as line:
+def test_a_flag_whose_answer_is_lost_stands_once(page: Page, project: Path) -> None:
+    with served(project) as address, Line(address) as line:
         page.goto(f"{line.url}/?verdict=gold")
         sample = shown(page)[0]
         line.deaf = True
         desk(page).press("x")
         because(page, "a logo")
-        until(lambda: flags(refined) == [(sample, "reject")])  # it stands, and the browser has not heard so
+        until(lambda: flags(project) == [(sample, "reject")])  # it stands, and the browser has not heard so
         expect(desk(page).locator(".note")).to_contain_text("not in the ledger yet")
         line.cut()
         line.mend()
         stands(page, "1 event in the ledger")
-    assert flags(refined) == [(sample, "reject")]
+    assert flags(project) == [(sample, "reject")]
 
 
-def test_a_flag_given_while_the_line_is_cut_stands_once_when_it_is_mended(page: Page, refined: Path) -> None:
-    with served(refined) as address, Line(address) as line:
+def test_a_flag_given_while_the_line_is_cut_stands_once_when_it_is_mended(page: Page, project: Path) -> None:
+    with served(project) as address, Line(address) as line:
         page.goto(f"{line.url}/?verdict=gold")
         first, second = shown(page)[:2]
         line.cut()
         desk(page).press("r")
         desk(page).press("r")
         expect(desk(page).locator(".note")).to_contain_text("2 not in the ledger yet")
-        assert flags(refined) == []
+        assert flags(project) == []
         line.mend()
         stands(page, "event in the ledger")
-        until(lambda: len(flags(refined)) == 2)
+        until(lambda: len(flags(project)) == 2)
         expect(desk(page).locator(".said.waits")).to_have_count(0)
-    assert flags(refined) == [(first, "review"), (second, "review")]
+    assert flags(project) == [(first, "review"), (second, "review")]
 
 
-def test_a_flag_outlives_the_server_and_a_reload_of_the_page(page: Page, refined: Path) -> None:
-    with served(refined) as address, Line(address) as line:
+def test_a_flag_outlives_the_server_and_a_reload_of_the_page(page: Page, project: Path) -> None:
+    with served(project) as address, Line(address) as line:
         page.goto(f"{line.url}/?verdict=gold")
         sample = shown(page)[0]
         line.cut()
@@ -62,7 +62,7 @@ def test_a_flag_outlives_the_server_and_a_reload_of_the_page(page: Page, refined
         line.mend()
         page.reload()  # a new session on the server, which knows nothing of the old one
         stands(page, "1 event in the ledger")
-    assert flags(refined) == [(sample, "review")]
+    assert flags(project) == [(sample, "review")]
 
 
 def until(true: object, seconds: float = 60) -> None:

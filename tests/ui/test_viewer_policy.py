@@ -60,7 +60,7 @@ def test_a_curator_tries_a_policy_adopts_it_and_sees_what_differs_and_why(page: 
     assert set(difference.ids("removed")) == set(flips)
 
 
-def test_health_draws_flows_whose_words_are_text(page: Page, project: Path) -> None:
+def test_health_draws_flows_that_lead_to_their_samples(page: Page, project: Path) -> None:
     opened = Refinery.open(project)
     with served(project) as address:
         page.goto(f"{address}/?page=health")
@@ -75,3 +75,6 @@ def test_health_draws_flows_whose_words_are_text(page: Page, project: Path) -> N
         page.get_by_role("button", name="Look at everything").click()
         text(page, "Looked at 20")
         text(page, "It is where truth is")
+        page.get_by_role("link", name=re.compile(f"Show ■ held {sum(status.held.values())}")).click()
+        expect(page).to_have_url(re.compile(r"\?verdict=held$"))
+        text(page, f"{sum(status.held.values())} samples match")

@@ -8,6 +8,13 @@ const PATIENCE = 4000;
 const typing = () =>
   document.activeElement?.matches("input:not([type=radio], [type=checkbox]), textarea, [contenteditable]") ?? false;
 
+// The key of an event as our tables name it: letters small, digits as such, with Shift as without.
+const keyOf = ({ key, code, shiftKey }) =>
+  shiftKey && code?.startsWith("Digit") ? code.slice(5) : key.length === 1 ? key.toLowerCase() : key;
+
+// Whose acts these are: the name that stands on the page at this moment; where none can be written there, the server's.
+const actor = (known) => document.querySelector(".st-key-name input")?.value.trim() || known;
+
 class Desk {
   constructor(root) {
     this.root = root;
@@ -55,7 +62,6 @@ class Desk {
       this.at = this.anchor = 0;
     }
     this.element.classList.toggle("plain", this.data.plain);
-    this.element.dataset.name = this.data.name; // whose acts these are
     this.drawBar();
     this.drawGroups();
     if (first && this.memory.pending.length) this.send();
@@ -77,7 +83,7 @@ class Desk {
   }
 
   act(act) {
-    const id = this.memory.add({ as: this.data.name, ...act });
+    const id = this.memory.add({ as: actor(this.data.name), ...act });
     this.send();
     return id;
   }
@@ -230,7 +236,7 @@ class Desk {
     if (typing || !this.tiles.length || event.altKey) return;
     if (event.composedPath()[0] instanceof HTMLButtonElement && [" ", "Enter", "Tab"].includes(event.key)) return;
     const chord = event.ctrlKey || event.metaKey;
-    const does = chord ? { a: () => this.all() }[event.key] : this.keys(event)[event.key];
+    const does = chord ? { a: () => this.all() }[event.key] : this.keys(event)[keyOf(event)];
     if (!does) return;
     if (does() === false) return;
     event.preventDefault();
@@ -260,7 +266,7 @@ class Desk {
     if (triage === "clusters") {
       return { ...found, a: () => this.accept(), k: () => this.keepOne(), d: () => this.keepAll() };
     }
-    for (const { kind, key } of this.data.kinds) found[key] = () => this.flag(kind);
+    for (const { kind, key } of this.data.kinds) found[key] = () => (shiftKey ? this.unflag(kind) : this.flag(kind));
     found.t = () => this.tag();
     return found;
   }
@@ -299,6 +305,11 @@ class Desk {
       this.memory.reason = reason;
       stand(reason);
     });
+  }
+
+  unflag(kind) {
+    const samples = this.meant();
+    this.stand({ do: "unflag", kind, samples }, samples, `no ${kind}`);
   }
 
   tag() {

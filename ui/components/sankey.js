@@ -39,7 +39,17 @@ const band = (from, to, thick) => {
   return `M${x0},${y0} C${half},${y0} ${half},${y1} ${x1},${y1} L${x1},${y1 + thick} C${half},${y1 + thick} ${half},${y0 + thick} ${x0},${y0 + thick} Z`;
 };
 
-const paint = (root, data) => {
+// A stage leads to its samples: by mouse, and by Enter.
+const leading = (element, said, go) => {
+  element.classList.add("leads");
+  element.setAttribute("role", "link");
+  element.setAttribute("tabindex", "0");
+  element.setAttribute("aria-label", `Show ${said}`);
+  element.addEventListener("click", go);
+  element.addEventListener("keydown", (event) => event.key === "Enter" && go());
+};
+
+const paint = (root, data, go) => {
   const width = Math.max(root.clientWidth, 640);
   const { places, scale, step, height } = layout(data.stages, width);
   const picture = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": data.label });
@@ -54,27 +64,33 @@ const paint = (root, data) => {
   }
   data.stages.forEach((stage, i) => {
     const { x, y, height: tall } = places[i];
-    picture.append(draw("rect", { x, y, width: BAR, height: tall, rx: 2, class: `bar ${stage.verdict || "plain"}` }));
+    const bar = draw("rect", { x, y, width: BAR, height: tall, rx: 2, class: `bar ${stage.verdict || "plain"}` });
+    picture.append(bar);
     const said = `${SHAPES[stage.column === 4 ? stage.verdict : ""] || ""}${stage.label} ${number(stage.count)}`;
     const room = Math.floor((step - BAR - 8) / 6.6);
     const words = said.length > room ? `${stage.label.slice(0, Math.max(4, room - number(stage.count).length - 4))}… ${number(stage.count)}` : said;
     const label = draw("text", { x: x + 1, y: y - 4 }, words);
     label.append(draw("title", {}, said));
     picture.append(label);
+    if (!stage.leads) return;
+    leading(label, said, () => go(i));
+    bar.classList.add("leads");
+    bar.addEventListener("click", () => go(i));
   });
   root.replaceChildren(picture);
 };
 
 export default function (component) {
-  const { data, parentElement } = component;
+  const { data, parentElement, setTriggerValue } = component;
+  const go = (stage) => setTriggerValue("go", stage);
   let root = parentElement.querySelector(".sankey");
   if (!root) {
     root = document.createElement("div");
     root.className = "sankey";
     parentElement.append(root);
   }
-  paint(root, data);
-  const watch = new ResizeObserver(() => paint(root, data));
+  paint(root, data, go);
+  const watch = new ResizeObserver(() => paint(root, data, go));
   watch.observe(parentElement instanceof ShadowRoot ? parentElement.host : parentElement);
   return () => watch.disconnect();
 }

@@ -47,6 +47,7 @@ const drawHelp = ({ kinds, readOnly, triage }) => {
     rows.push(["Tab, Shift + Tab", "next, previous cluster"]);
   } else if (!readOnly) {
     for (const { kind, key } of kinds) rows.push([key, `flag ${kind}`]);
+    rows.push(["Shift + the key of a flag", "take that flag off, whoever gave it"]);
     rows.push(["t", "tag"]);
   }
   if (!readOnly) rows.push(["u", "undo the last act"]);

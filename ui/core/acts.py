@@ -95,12 +95,8 @@ class Acts:
             )
 
     def follow(self) -> str:
-        """Let the index follow the ledger; why it did not, empty when it did. What is in the ledger is safe by now: an
-        index that cannot follow at once catches up at the next run."""
-        try:
-            return "" if self.project.projector.follow_ledger() is not None else "There is no index yet."
-        except RefineryError as error:
-            return f"The index did not follow: {error}"
+        """Let the index follow the ledger (see `behind`)."""
+        return behind(self.project.projector.follow_ledger)
 
     def _stand(self, kinds: Mapping[str, Sequence[str]], name: str, reason: str, act: str | None) -> Act:
         """Stand flags by kind, all or none."""
@@ -127,6 +123,15 @@ class Acts:
                 raise InputError("No sample was chosen, so there is nothing to say.", kind="no_samples")
             events = self.project.ledger.append(of_act(made, act))
         return Act(act, tuple(events), self.follow())
+
+
+def behind(follow: Callable[[], object]) -> str:
+    """Let the index follow truth, with `follow` (gives None where there is no index); why it did not, empty when it did. What
+    was written is safe by now: an index that cannot follow at once catches up at the next run."""
+    try:
+        return "" if follow() is not None else "There is no index yet."
+    except RefineryError as error:
+        return f"The index did not follow: {error}"
 
 
 def _check_reason(kind: str, reason: str) -> None:

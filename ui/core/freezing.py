@@ -10,7 +10,7 @@ from refinery.project import Refinery
 from refinery.snapshot_splits import SnapshotSplits
 from refinery.snapshots import Snapshot
 from refinery.splits import Splits
-from ui.core.acts import Acts
+from ui.core.acts import Acts, behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,5 @@ class Freezing:
         return self._pinned[ref]
 
     def _follow(self) -> str:
-        """Let the index learn of it. The snapshot is there by now, whatever becomes of that."""
-        if not self._project.has_index:
-            return "There is no index yet."
-        try:
-            self._project.project()
-        except RefineryError as error:
-            return f"The index did not follow: {error}"
-        return ""
+        """Let the index learn which samples are in a snapshot that is new."""
+        return behind(lambda: self._project.project() if self._project.has_index else None)

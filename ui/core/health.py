@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,12 +19,14 @@ _OTHERS = "other sources"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How many things are at one place. `verdict` is the one that they come to, if it is one place's."""
+    """How many things are at one place. `verdict` is the one that they come to, if it is one place's; `grid` is what a screen
+    says that shows its samples (None: they are not samples, or no screen selects them)."""
 
     column: int
     label: str
     count: int
     verdict: str = ""
+    grid: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,28 +127,35 @@ def account(entries: Counter[str], origins: int, status: Status, head: StateHead
     stages: list[Stage] = []
     flows: list[Flow] = []
 
-    def stage(column: int, label: str, count: int, start: int | None = None, verdict: str = "") -> int:
+    def stage(
+        column: int,
+        label: str,
+        count: int,
+        start: int | None = None,
+        verdict: str = "",
+        grid: Mapping[str, str] | None = None,
+    ) -> int:
         if count <= 0:
             return -1
-        stages.append(Stage(column, label, count, verdict))
+        stages.append(Stage(column, label, count, verdict, grid))
         if start is not None and start >= 0:
             flows.append(Flow(start, len(stages) - 1, count))
         return len(stages) - 1
 
     shown = entries.most_common(_SOURCES if len(entries) <= _SOURCES else _SOURCES - 1)
-    sources = [stage(0, name, count) for name, count in shown]
+    sources = [stage(0, name, count, grid={"source": name}) for name, count in shown]
     sources.append(stage(0, _OTHERS, listed - sum(count for _, count in shown)))
     everything = stage(1, "listed", listed)
     flows += [Flow(i, everything, stages[i].count) for i in sources if i >= 0 and everything >= 0]
     read = stage(2, "origins", origins, everything)
     stage(2, "unreadable entries", listed - origins, everything)
-    seen = stage(3, "samples", status.seen, read)
+    seen = stage(3, "samples", status.seen, read, grid={})
     stage(3, "the same bytes again", origins - status.seen, read)
-    stage(4, "gold", status.gold, seen, "gold")
-    back = stage(4, "held", held, seen, "held")
-    stage(4, "pending", status.pending, seen, "pending")
+    stage(4, "gold", status.gold, seen, "gold", {"verdict": "gold"})
+    back = stage(4, "held", held, seen, "held", {"verdict": "held"})
+    stage(4, "pending", status.pending, seen, "pending", {"verdict": "pending"})
     for reason, count in sorted(status.held.items(), key=lambda item: (-item[1], item[0])):
-        stage(5, reason, count, back, "held")
+        stage(5, reason, count, back, "held", {"verdict": "held", "reason": reason})
     return Flows(tuple(stages), tuple(flows), tuple(_wrong(listed, origins, status, head)))
 
 

@@ -68,11 +68,11 @@ class Screen:
 
     def change(self, **changes: Any) -> Screen:
         """The screen after somebody changed something: another search starts on its first page, a new order ends the old
-        (but words and likeness go together), and another page closes the sample."""
+        (but words and likeness go together), and another page closes the sample and forgets queue and snapshots."""
         if set(changes) - {"cursor", "sample", "colour", "target", "covered"}:
             changes = {"cursor": "", **changes}
         if "page" in changes:
-            changes = {"sample": "", **changes}
+            changes = {"sample": "", "queue": "", "ref": "", "against": "", **changes}
         for order in _ORDERS:
             if changes.get(order) not in (None, ""):
                 ended = (o for o in _ORDERS if o != order and not _together(o, order))

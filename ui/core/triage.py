@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from refinery.fields import FieldType
 from refinery.filter import Filter, conjunction, parse
-from refinery.index import MAX_LIMIT, Query, Sort
+from refinery.index import Query, Sort
 from refinery.ledger import ActorKind, Event, EventType, LedgerView
 from ui.core.screen import Screen, among, quoted
 from ui.core.viewer import Viewer
@@ -23,9 +23,11 @@ QUEUES: Mapping[str, str] = {
     "evals": "Eval results",
     "feedback": "User feedback",
 }
-CLUSTERS = 6
+CLUSTERS, MEMBERS = 6, 60
 NEWEST = 20_000
 UNSURE = (0.3, 0.7)
+MOST_ROWS = 5000
+"""Rows read at once of the members of clusters."""
 _PAGES = 50
 _AGAINST = frozenset({"reject", "blocked", "review"})
 _NUMBERS = (FieldType.INTEGER, FieldType.NUMBER)
@@ -46,10 +48,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A page of a queue: groups that are judged together (clusters, or one group of single samples), and where to go on."""
+    """A page of a queue: groups that are judged together (clusters, or one group of single samples), and where to go on.
+    Of a very large cluster only the first `MEMBERS` are there; `sizes` says how many each group has."""
 
     groups: list[list[Item]] = field(default_factory=list)
     cursor: str | None = None
+    sizes: list[int] = field(default_factory=list)
 
 
 class Triage:
@@ -91,18 +95,19 @@ class Triage:
     def _clusters(self, screen: Screen) -> Queue:
         """Clusters in order of their smallest sample id. The cursor is the last one that was looked at."""
         chosen, last = self._viewer.selected(screen), screen.cursor
-        groups: list[list[Item]] = []
+        found = Queue()
         for _ in range(_PAGES):
             names = self._cluster_names(chosen, last)
             if not names:
-                return Queue(groups, None)
-            for name, members in self._members(names).items():
-                if len(groups) == CLUSTERS:
-                    return Queue(groups, last)
+                return found
+            for name, (size, members) in self._members(names).items():
+                if len(found.groups) == CLUSTERS:
+                    return replace(found, cursor=last)
                 last = name
                 if len(members) > 1 and not any(self.decided(item.sample_id) for item in members):
-                    groups.append(members)
-        return Queue(groups, last)
+                    found.groups.append(members)
+                    found.sizes.append(size)
+        return replace(found, cursor=last)
 
     def _cluster_names(self, chosen: Filter, after: str) -> list[str]:
         """The next clusters of which a sample of the filter is held because another one is kept."""
@@ -114,15 +119,26 @@ class Triage:
         )
         return list(dict.fromkeys(row["cluster"] for row in self._index.query(query).rows()))
 
-    def _members(self, names: Sequence[str]) -> dict[str, list[Item]]:
-        """Everybody in these clusters, the one that is kept first."""
+    def _members(self, names: Sequence[str]) -> dict[str, tuple[int, list[Item]]]:
+        """How many are in each of these clusters, and the first `MEMBERS` of them, the one that is kept before all."""
         chosen = self._parse(f"cluster IN ({', '.join(map(quoted, names))})")
-        rows = self._index.query(Query(chosen, limit=MAX_LIMIT)).rows()
-        self._ledger.recall([row["sample_id"] for row in rows])
+        page = self._index.query(Query(chosen, limit=MOST_ROWS))
+        rows = {row["sample_id"]: row for row in page.rows()}
+        sizes = Counter(row["cluster"] for row in rows.values())
+        if page.cursor is not None:  # a cluster is so large that the page does not hold them all
+            rows, sizes = {}, Counter()
+            for name in names:
+                inside = self._parse(f"cluster = {quoted(name)}")
+                gold = conjunction([inside, self._parse("verdict = 'gold'")])
+                some = [Query(gold, limit=1), Query(inside, limit=MEMBERS)]
+                rows |= {row["sample_id"]: row for query in some for row in self._index.query(query).rows()}
+                sizes[name] = self._index.count(inside)
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        for row in rows:
+        for row in rows.values():
             found[row["cluster"]].append(row)
-        return {name: _kept_first(members) for name, members in found.items()}
+        groups = {name: _kept_first(members)[:MEMBERS] for name, members in found.items()}
+        self._ledger.recall([item.sample_id for members in groups.values() for item in members])
+        return {name: (sizes[name], members) for name, members in groups.items()}
 
     def _results(self, screen: Screen, kind: str) -> Queue:
         fields = self.results(kind)
