@@ -22,6 +22,7 @@ _DENSITIES = {"dense": "Dense", "": "Usual", "large": "Large"}
 def page() -> None:
     """The page for a project with an index."""
     screen = show.screen()
+    counted = show.viewer().counts_soon(screen, "verdict", "reason")
     builder.bar(screen)
     _find(screen)
     try:
@@ -30,7 +31,7 @@ def page() -> None:
         show.notice("This cannot be shown", error)
         st.button("Start anew", on_click=show.go, args=(Screen(),))
         return
-    _heading(screen, f"{found.selected:,}" if found.exact else f"about {found.selected:,}")
+    _heading(screen, f"{found.selected:,}" if found.exact else f"about {found.selected:,}", *counted())
     if found.hits:
         desk([Group([tile_of(hit) for hit in found.hits])], following=found.cursor)
     else:
@@ -51,7 +52,7 @@ def tile(document: Mapping[str, Any], score: float | None = None, mark: str = ""
     return Tile(document["sample_id"], document["verdict"] or "pending", line, flags, score, mark)
 
 
-def _heading(screen: Screen, selected: str) -> None:
+def _heading(screen: Screen, selected: str, verdicts: dict[str, int], reasons: dict[str, int]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{selected}** samples match, {_order(screen)}", width="content")
         if screen.like:
@@ -66,9 +67,9 @@ def _heading(screen: Screen, selected: str) -> None:
         if screen.view:
             st.code(safe(screen.view[:80]), language=None, width="content")
             st.button("Leave the view", on_click=show.change, kwargs={"view": ""})
-        for word, count in sorted(show.viewer().counts(screen, "verdict").items()):
+        for word, count in sorted(verdicts.items()):
             show.verdict(word, count)
-    if reasons := show.viewer().counts(screen, "reason"):
+    if reasons:
         show.text(" · ".join(f"{reason} {count:,}" for reason, count in reasons.items()))
 
 

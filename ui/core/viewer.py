@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -23,6 +23,7 @@ from refinery.index import Aggregate
 from refinery.ledger import Event
 from refinery.project import Refinery
 from refinery.propagation import Proposal, Reach
+from refinery.recent import Recent
 from refinery.search import Hit, SearchRequest, search, vector_of
 from refinery.snapshots import Snapshot
 from refinery.vectors import (
@@ -41,7 +42,8 @@ from ui.core.policies import Policies
 from ui.core.screen import FACETS, Screen
 
 _MOST_VALUES = 200
-_MOST_COUNTED = 64
+_COUNTED: Recent[dict[str, int]] = Recent(20_000, lambda counts: len(counts) + 1)
+"""What facets count, of every project that this process shows."""
 
 Stage = Literal["nothing_ingested", "no_index", "ready"]
 
@@ -72,8 +74,7 @@ class Viewer:
         self._figures = lru_cache(maxsize=64)(lambda payload: tuple(figures(project, payload)))
         self._config = _config(project.path)
         self._diff: SnapshotDiff | None = None
-        self._beside = ThreadPoolExecutor(1, "similar")
-        self._counted: dict[object, dict[str, int]] = {}
+        self._beside = ThreadPoolExecutor(1, "beside")
 
     @classmethod
     def open(cls, folder: Path, *, read_only: bool = False) -> Viewer:
@@ -178,18 +179,27 @@ class Viewer:
 
     def counts(self, screen: Screen, facet: str) -> dict[str, int]:
         """How many of the samples that a screen selects have each value of a facet (verdict, reason, source), the most
-        frequent first; the last answers are kept, for as long as the index says the same. InputError when `where` is no
-        filter."""
+        frequent first; the last answers are kept for all sessions, for as long as the index says the same. InputError when
+        `where` is no filter."""
         chosen = self.selected(screen)
         if screen.lasso:
             return self._inside(screen, chosen).counts(FACETS[facet], _MOST_VALUES)
-        at = self.at(), chosen.text, facet
-        if at not in self._counted:
+
+        def count() -> dict[str, int]:
             found = self.project.index.aggregate(FACETS[facet], "terms", chosen, size=_MOST_VALUES)
-            for old in list(self._counted)[: 1 - _MOST_COUNTED]:
-                del self._counted[old]
-            self._counted[at] = {str(bucket.value): bucket.count for bucket in found.buckets}
-        return self._counted[at]
+            return {str(bucket.value): bucket.count for bucket in found.buckets}
+
+        return _COUNTED.get(digest_json([str(self.project.path), self.at(), chosen.text, facet]), count)
+
+    def counts_soon(self, screen: Screen, *facets: str) -> Callable[[], list[dict[str, int]]]:
+        """`counts` of these facets, made while the caller does something else; ask for them when they are needed."""
+
+        def count() -> list[dict[str, int]]:
+            return [self.counts(screen, facet) for facet in facets]
+
+        return (
+            count if screen.lasso else self._beside.submit(count).result
+        )  # a lasso's come from what `browse` reads
 
     def values(self, facet: str) -> tuple[str, ...]:
         """The values that a facet has over all samples, as far as the index is by now."""
