@@ -101,8 +101,13 @@ def test_two_people_flag_at_once_and_each_sees_the_others_flag(
             where.reload()
             for sample in (first, second):
                 expect(desk(where).locator(f"[data-sample='{sample}']")).to_contain_text("⚑ review")
+        view = Refinery.open(project).ledger.view()
+        assert [str(e.actor) for i in (first, second) for e in view.flags(i)] == ["person ana", "person ben"]
+        desk(other).press("Shift+R")  # ben takes off what ana said
+        stands(other, "1 event")
+        expect(desk(other).locator(f"[data-sample='{first}']")).not_to_contain_text("⚑ review")
     view = Refinery.open(project).ledger.view()
-    assert [str(e.actor) for i in (first, second) for e in view.flags(i)] == ["person ana", "person ben"]
+    assert [str(e.actor) for i in (first, second) for e in view.flags(i)] == ["person ben"]
 
 
 def test_hostile_words_stay_words_and_no_other_host_is_reached(page: Page, refined: Path) -> None:
