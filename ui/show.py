@@ -16,6 +16,8 @@ _SAID = "said"
 VOUCHED = "vouched"
 """Set in the session when a provider vouches for the name of who acts."""
 _BOUND = tuple(f.name for f in fields(Screen))
+_WHOLE = 60
+"""Tables of up to so many rows are shown whole, larger ones scroll."""
 _VERDICTS: Mapping[str, tuple[str, Literal["green", "orange", "blue"]]] = {
     "gold": ("● gold", "green"),
     "held": ("■ held", "orange"),
@@ -125,7 +127,7 @@ def table(rows: Sequence[Mapping[str, object]], none: str) -> None:
     """Rows as a table of texts, or the words for none."""
     if rows:
         cells = [{name: cell(value) for name, value in row.items()} for row in rows]
-        st.dataframe(cells, hide_index=True)
+        st.dataframe(cells, hide_index=True, height="content" if len(cells) <= _WHOLE else "auto")
     else:
         st.caption(none)
 
