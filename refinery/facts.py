@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from refinery.digests import canonical_json, digest_json
-from refinery.errors import ConflictError
+from refinery.errors import ConflictError, InputError
 from refinery.parquet import GROUP_ROWS, rows_of
 from refinery.states.whereabouts import Whereabouts
-from refinery.store import ObjectStore
-from refinery.store.bulk import get_many
+from refinery.store import ObjectInfo, ObjectStore
+from refinery.store.bulk import each, get_many
+from refinery.store.ranges import ranged
 from refinery.tombstones import Tombstones
 
 OUTCOME = pa.schema(
@@ -36,6 +37,10 @@ OUTCOME = pa.schema(
 TAKEN_DOWN = "taken_down"
 """The reason of facts about a sample that was taken down."""
 _SWAPS = 100
+_ASKED_FOR = 8
+"""Up to so many files are asked for one by one, more by listing all of their step."""
+FEW, SMALL = 100, 1 << 20
+"""Of up to so many samples, files elsewhere of more bytes are read in parts."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class FactStore:
         names: Sequence[str] = sorted(self.files(step) if batches is None else set(batches))
         if ids is not None:
             names = self._whereabouts.narrow(names, ids)
-        parts = [rows_of(file, ids, needed) for file in self._open([facts_key(step, name) for name in names])]
+        parts = self._rows([facts_key(step, name) for name in names], ids, needed)
         rows = pa.concat_tables([schema.empty_table(), *parts])
         return (best_of(rows) if best else rows).select(wanted)
 
@@ -172,14 +177,48 @@ class FactStore:
         mine = pc.is_in(table["sample_id"], pa.array(sorted(refused), pa.string()))
         return table.filter(pc.invert(pc.and_(mine, pc.is_null(table["reason"])))) if refused else table
 
-    def _open(self, keys: list[str]) -> Iterator[pq.ParquetFile]:
-        """Those of these files that there are: mapped into memory on a local disk, read whole from elsewhere."""
-        if keys and self.store.local_path(keys[0]) is None:
-            yield from (pq.ParquetFile(io.BytesIO(d)) for d in get_many(self.store, keys) if d is not None)
+    def _rows(self, keys: list[str], ids: list[str] | None, columns: list[str]) -> Iterator[pa.Table]:
+        """The rows of these samples (None: all) in those of these files of one step that there are: mapped into memory on a
+        local disk; from elsewhere read whole, or for a few samples what holds them."""
+        if not keys:
+            return
+        if self.store.local_path(keys[0]) is None:
+            found = self._parts(keys, ids, columns) if ids is not None and len(ids) <= FEW else None
+            if found is not None:
+                yield from found
+                return
+            for data in get_many(self.store, keys):
+                if data is not None:
+                    yield rows_of(pq.ParquetFile(io.BytesIO(data)), ids, columns)
             return
         for key in keys:
             with suppress(FileNotFoundError):
-                yield pq.ParquetFile(self.store.local_path(key), memory_map=True)
+                yield rows_of(pq.ParquetFile(self.store.local_path(key), memory_map=True), ids, columns)
+
+    def _parts(self, keys: list[str], ids: list[str], columns: list[str]) -> list[pa.Table] | None:
+        """The rows of these samples, of large files without the rest of them; None when a file was rewritten meanwhile."""
+        near = keys if len(keys) <= _ASKED_FOR else [f"{keys[0].rpartition('/')[0]}/"]
+
+        def there() -> dict[str, ObjectInfo]:
+            lists = each(self.store, lambda prefix: list(self.store.list(prefix)), near)
+            known = {info.key: info for some in lists for info in some}
+            return {key: known[key] for key in keys if key in known}
+
+        def rows(info: ObjectInfo) -> pa.Table:
+            small = info.bytes <= SMALL
+            source = (
+                io.BytesIO(self.store.get(info.key)) if small else ranged(self.store, info.key, info.bytes)
+            )
+            return rows_of(pq.ParquetFile(source, pre_buffer=not small), ids, columns)
+
+        before = there()
+        try:
+            found = list(each(self.store, rows, before.values()))
+        except (pa.ArrowException, OSError, InputError):  # of a file that has changed, which is seen next
+            if before == there():
+                raise
+            return None
+        return found if before == there() else None
 
 
 def facts_table(step: Step, rows: dict[str, Any]) -> pa.Table:

@@ -5,6 +5,7 @@ Credentials come from boto3's standard chain or a named profile; nothing here ke
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -73,12 +74,15 @@ def make_client(
     ConfigError for an unknown profile, and for an endpoint that is no http(s) URL or holds credentials.
     """
     import boto3
+    import botocore.session
     from botocore.config import Config
 
     _check_endpoint(connection.endpoint)
     path_style = connection.endpoint is not None if connection.path_style is None else connection.path_style
     try:
-        return boto3.session.Session(profile_name=connection.profile).client(
+        inner = botocore.session.Session()
+        inner.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+        return boto3.session.Session(profile_name=connection.profile, botocore_session=inner).client(
             "s3",
             endpoint_url=connection.endpoint,
             region_name=connection.region or ("us-east-1" if connection.endpoint else None),
@@ -94,6 +98,17 @@ def make_client(
         )
     except boto_errors() as error:
         raise explained(error, connection.endpoint or "AWS S3") from None
+
+
+def _time(value: Any) -> datetime:
+    """A time as the service writes it. Most of what a long listing costs is botocore's own parser, which knows more forms."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        found = None
+    return parse_timestamp(value) if found is None or found.tzinfo is None else found
 
 
 def for_datago(client: Any, bucket: str, region: str) -> S3:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refinery import facts as module
 from refinery.digests import digest
-from refinery.facts import FactStore, Step, facts_table
+from refinery.facts import FactStore, Step, facts_key, facts_table
 from refinery.store.local import LocalStore
+from tests.synthetic import Hidden
 
 STEP = Step("weigh", 1, {"unit": "g"}, columns=pa.schema([("grams", pa.int32()), ("picture", pa.binary())]))
 IDS = sorted(digest(str(i).encode()) for i in range(1000))
@@ -92,6 +96,57 @@ def test_reading_one_sample_finds_it_in_whichever_batch_has_it(facts: FactStore)
     assert facts.read(STEP, batches=["a"], sample_ids=[IDS[999]]).num_rows == 0
     assert facts.read(STEP, batches=["a", "gone"]).num_rows == 700
     assert facts.read(STEP).num_rows == 1000
+
+
+class Elsewhere(Hidden):
+    """A store across a network: notes how many bytes of an object are fetched in parts; `meanwhile` happens once, before that."""
+
+    fetched = 0
+    meanwhile: Callable[[], object] | None = None
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        if self.meanwhile is not None:
+            act, self.meanwhile = self.meanwhile, None
+            act()
+        self.fetched += length
+        return super().get_range(key, start, length)
+
+
+def test_of_a_large_file_elsewhere_only_the_rows_around_a_sample_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 10_000)
+    noise = np.random.default_rng(1)
+    columns = {
+        "sample_id": IDS,
+        "grams": list(range(1000)),
+        "picture": [noise.bytes(1000) for _ in IDS],
+    }
+    FactStore(LocalStore(tmp_path)).write(STEP, "a", facts_table(STEP, columns))
+    size = (tmp_path / facts_key(STEP, "a")).stat().st_size
+    store = Elsewhere(tmp_path)
+    for number in (0, 500, 999):
+        store.fetched = 0
+        (found,) = FactStore(store).read(STEP, sample_ids=[IDS[number]]).to_pylist()
+        assert (found["grams"], found["picture"]) == (number, columns["picture"][number])
+        assert store.fetched < size / 3
+        store.fetched = 0
+        assert FactStore(store).read(STEP, sample_ids=[IDS[number]], columns=["grams"]).num_rows == 1
+        assert store.fetched < size / 10
+    assert FactStore(store).read(STEP, sample_ids=IDS).num_rows == 1000
+
+
+@pytest.mark.parametrize("more", [1, 400])
+def test_facts_that_are_rewritten_while_they_are_fetched_are_never_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 0)
+    here, store = FactStore(LocalStore(tmp_path)), Elsewhere(tmp_path)
+    here.write(STEP, "a", rows(IDS[:400], reason="busy", retryable=True))
+    store.meanwhile = lambda: here.write(STEP, "a", rows(IDS[:more], grams=7))
+    found = FactStore(store).read(STEP, sample_ids=IDS[:3], columns=["sample_id", "grams"])
+    assert store.meanwhile is None
+    assert found["grams"].to_pylist() == [7 if number < more else None for number in range(3)]
 
 
 def test_missing_leaves_out_what_any_batch_has_and_what_cannot_be_retried(facts: FactStore) -> None:

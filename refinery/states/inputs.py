@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refinery.digests import digest
-from refinery.errors import CorruptionError
+from refinery.errors import CorruptionError, InputError
 from refinery.recent import Recent
 from refinery.store import ObjectStore
 from refinery.store.fresh import put_fresh
+from refinery.store.ranges import ranged
 
 FORMAT = "refinery.inputs/1"
 PREFIX = "states/inputs/"
 _KEY = "_key"
 """The first 64 bits of the sample id, to search by."""
-_BATCH_ROWS = 65_536
+_BATCH_ROWS = 16_384
+"""Rows of a part of a segment: what is fetched at least to read one row of it from elsewhere."""
+_FEW = 100
+"""Of up to so many samples, a segment elsewhere is read in parts."""
 _KEPT_ROWS = 2_000_000
 """How many rows of segments of a store that is not on this disk are remembered."""
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError)
@@ -61,7 +66,7 @@ class KeptInputs:
         wanted = sorted(set(sample_ids))
         found: list[pa.Table] = []
         for key in reversed(segments):
-            table = self._table(key)
+            table = self._table_of(key, wanted)
             if columns is not None:
                 table = table.select(list(dict.fromkeys(["sample_id", *columns, _KEY])))
             places = _places(table, wanted)
@@ -71,6 +76,17 @@ class KeptInputs:
         rows = rows if len(found) == 1 else rows.sort_by("sample_id")
         return rows if columns is None else rows.select(columns)
 
+    def batches(self, segments: Sequence[str], sample_ids: Collection[str]) -> set[str]:
+        """The batches that these samples were seen in; and, rarely, others: a sample is told by the first 64 bits of its id.
+        Errors as `rows`."""
+        found: set[str] = set()
+        for key in segments:
+            outline = self._outline(key)
+            first, last = outline.places(sorted(set(sample_ids)))
+            rows = _take(outline.batches, np.unique(_ranges(first, last)))
+            found.update(pc.unique(pc.list_flatten(rows["batch"])).to_pylist())
+        return found
+
     def verify(self, segments: Sequence[str]) -> list[str]:
         """A sentence for each segment that is gone or not what its name says."""
         wrong = []
@@ -79,6 +95,45 @@ class KeptInputs:
             if found is None or digest(found[0]) != key.removeprefix(PREFIX).partition(".")[0]:
                 wrong.append(f"{key} is {'missing' if found is None else 'damaged'}.")
         return wrong
+
+    def _table_of(self, key: str, sample_ids: list[str]) -> pa.Table:
+        """The rows of a segment that hold those of these samples that it has; elsewhere, for a few samples, no others are
+        fetched than those that lie beside them."""
+        if (
+            len(sample_ids) > _FEW
+            or self._store.local_path(key) is not None
+            or self._recent.peek(key) is not None
+        ):
+            return self._table(key)
+        outline = self._outline(key)
+        first, last = outline.places(sample_ids)
+        parts = np.unique(np.searchsorted(outline.starts, _ranges(first, last), "right") - 1)
+        try:
+            reader = pa.ipc.open_file(ranged(self._store, key, outline.bytes))
+            return pa.Table.from_batches(
+                [reader.get_batch(n) for n in parts.tolist()], reader.schema
+            ).replace_schema_metadata(None)
+        except (*_UNREADABLE, InputError) as error:
+            raise CorruptionError(f"{key} cannot be read: {error}", kind="lost_inputs") from None
+
+    def _outline(self, key: str) -> _Outline:
+        return _OUTLINES.get(f"{self._store.url}/{key}", lambda: self._outlined(key))
+
+    def _outlined(self, key: str) -> _Outline:
+        """Read the outline of a segment: two of its columns."""
+        path = self._store.local_path(key)
+        try:
+            size = next((info.bytes for info in self._store.list(key) if info.key == key), None)
+            if size is None:
+                raise LookupError("there is no such object")
+            source = pa.memory_map(str(path)) if path is not None else ranged(self._store, key, size)
+            schema = pa.ipc.open_file(source).schema
+            fields = [schema.get_field_index(name) for name in (_KEY, "batch")]
+            table = _open(source, pa.ipc.IpcReadOptions(included_fields=fields))
+        except (*_UNREADABLE, InputError) as error:
+            raise CorruptionError(f"{key} cannot be read: {error}", kind="lost_inputs") from None
+        starts = np.cumsum([0, *(len(chunk) for chunk in table[_KEY].chunks)])[:-1]
+        return _Outline(size, _keys(table), starts, table.select(["batch"]))
 
     def _table(self, key: str) -> pa.Table:
         path = self._store.local_path(key)
@@ -100,8 +155,42 @@ class KeptInputs:
         return key
 
 
-def _open(source: pa.NativeFile) -> pa.Table:
-    table = pa.ipc.open_file(source).read_all()
+@dataclass(frozen=True)
+class _Outline:
+    """What is remembered of a segment: its size, the first 64 bits of each id, the row that each of its parts begins with, and
+    the batches of each sample (a table of that column)."""
+
+    bytes: int
+    keys: npt.NDArray[np.uint64]
+    starts: npt.NDArray[np.int64]
+    batches: pa.Table
+
+    def places(self, sample_ids: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The rows from `first` to before `last` that may be those of each of these samples."""
+        return _runs(self.keys, sample_ids)
+
+
+_OUTLINES: Recent[_Outline] = Recent(4_000_000, lambda outline: len(outline.keys))
+"""Those of all stores that this process reads: segments never change under their name."""
+
+
+def _runs(
+    keys: npt.NDArray[np.uint64], sample_ids: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For each sample the first row with its key, and the first one behind these."""
+    heads = np.frombuffer(bytes.fromhex("".join(i[:16] for i in sample_ids)), ">u8").astype(np.uint64)
+    first, last = (np.searchsorted(keys, heads, side) for side in ("left", "right"))
+    return first, last
+
+
+def _ranges(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """All rows from each `first` to before its `last`."""
+    runs = [np.arange(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+    return np.concatenate([np.empty(0, np.int64), *runs])
+
+
+def _open(source: pa.NativeFile, options: pa.ipc.IpcReadOptions | None = None) -> pa.Table:
+    table = pa.ipc.open_file(source, options=options).read_all()
     found = (table.schema.metadata or {}).get(b"format", b"").decode()
     if found != FORMAT:
         raise ValueError(f"format {json.dumps(found)}, this version reads {FORMAT}")
@@ -120,9 +209,7 @@ def _keys(table: pa.Table) -> npt.NDArray[np.uint64]:
 
 def _places(table: pa.Table, sample_ids: Sequence[str]) -> npt.NDArray[np.int64]:
     """The row of each of these samples (in order), -1 where there is none."""
-    keys = _keys(table)
-    heads = np.frombuffer(bytes.fromhex("".join(i[:16] for i in sample_ids)), ">u8").astype(np.uint64)
-    first, last = (np.searchsorted(keys, heads, side) for side in ("left", "right"))
+    first, last = _runs(_keys(table), sample_ids)
     places = np.where(first < last, first, -1).astype(np.int64)
     found = np.flatnonzero(places >= 0)
     there = _take(table.select(["sample_id"]), places[found])["sample_id"].to_pylist()

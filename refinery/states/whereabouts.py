@@ -26,13 +26,12 @@ class Whereabouts:
         if len(batches) <= _FEW_BATCHES or len(sample_ids) > _FEW_SAMPLES:
             return batches
         head, _ = read_head(self._store)
-        if not head.inputs or self._store.local_path(head.inputs[0]) is None:
+        if not head.inputs:
             return batches
         ids = [i for i in sample_ids if len(i) == 64]
         try:
-            rows = self._kept.lookup(head.inputs, ids, ["batch"])
+            seen = self._kept.batches(head.inputs, ids)
         except CorruptionError:
             return batches
-        seen = {batch for some in rows["batch"].to_pylist() for batch in some}
         met = set(head.batches)
         return [batch for batch in batches if batch in seen or batch not in met]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refinery import facts
 from refinery.accounting import audit, status
 from refinery.batches import Listing, listing_key
 from refinery.errors import InputError
@@ -22,7 +24,7 @@ from refinery.states.tree import StateTrees
 from refinery.states.whereabouts import Whereabouts
 from refinery.store import ObjectStore
 from refinery.store.local import LocalStore
-from tests.synthetic import Sample, Synthetic, quick_folder
+from tests.synthetic import Hidden, Sample, Synthetic, quick_folder
 
 NUMBERS = st.lists(st.integers(0, 11), min_size=1, max_size=5, unique=True)
 
@@ -96,19 +98,20 @@ def test_a_status_counts_what_there_is_when_a_batch_is_gone_or_the_state_cannot_
     assert status(project.store, project.ledger, project.batches).seen == 8
 
 
-def whole(facts: FactStore, project: Synthetic, ids: list[str], best: bool) -> pa.Table:
+def whole(store: FactStore, project: Synthetic, ids: list[str], best: bool) -> pa.Table:
     """The facts of some samples, from reading all of them."""
-    table = facts.read(project.steps.inspect, best=best)
+    table = store.read(project.steps.inspect, best=best)
     return table.filter(pc.is_in(table["sample_id"], pa.array(ids, pa.string())))
 
 
+@pytest.mark.parametrize("kind", [LocalStore, Hidden])
 @given(st.lists(ACTIONS, min_size=5, max_size=12), NUMBERS)
 @settings(max_examples=60, deadline=None)
 def test_facts_and_origins_of_a_few_samples_are_those_among_all(
-    history: list[Action], chosen: list[int]
+    kind: type[LocalStore], history: list[Action], chosen: list[int]
 ) -> None:
-    with quick_folder() as folder:
-        project = Synthetic(LocalStore(Path(folder)))
+    with quick_folder() as folder, patch.object(facts, "SMALL", 0):
+        project = Synthetic(kind(Path(folder)))
         for number, action in enumerate(history):
             act(project, action, number)
         ids = sorted(Sample(n).id for n in chosen)

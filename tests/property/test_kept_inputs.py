@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
@@ -12,26 +13,19 @@ from hypothesis import strategies as st
 
 from refinery.errors import CorruptionError
 from refinery.ledger import Actor, ActorKind, Event, EventType
+from refinery.states import inputs
 from refinery.states.head import read_head
 from refinery.states.inputs import KeptInputs
 from refinery.store.local import LocalStore
-from tests.synthetic import POLICY, Sample, Synthetic, quick_folder
+from tests.synthetic import POLICY, Hidden, Sample, Synthetic, quick_folder
 
-
-class Hidden(LocalStore):
-    """A store whose objects do not lie on this disk, as far as one can see."""
-
-    def local_path(self, key: str) -> None:  # type: ignore[override]
-        return None
-
-
-SCHEMA = pa.schema([("sample_id", pa.string()), ("value", pa.int64()), ("words", pa.list_(pa.string()))])
+SCHEMA = pa.schema([("sample_id", pa.string()), ("value", pa.int64()), ("batch", pa.list_(pa.string()))])
 IDS = [f"{n % 7:016x}{n:048x}" for n in range(40)]
 """Many share their first 64 bits."""
 
 
 def table(values: dict[str, int]) -> pa.Table:
-    rows = [{"sample_id": i, "value": v, "words": [str(v)] * (v % 3)} for i, v in sorted(values.items())]
+    rows = [{"sample_id": i, "value": v, "batch": [str(v)] * (v % 3)} for i, v in sorted(values.items())]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
@@ -39,7 +33,7 @@ def table(values: dict[str, int]) -> pa.Table:
 @given(additions=st.lists(st.dictionaries(st.sampled_from(IDS), st.integers(0, 99), min_size=1), max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_the_newest_row_of_each_sample_counts(remote: bool, additions: list[dict[str, int]]) -> None:
-    with quick_folder() as folder:
+    with quick_folder() as folder, patch.object(inputs, "_BATCH_ROWS", 4):
         kept = KeptInputs((Hidden if remote else LocalStore)(Path(folder)))
         segments: list[str] = []
         model: dict[str, int] = {}
@@ -52,6 +46,10 @@ def test_the_newest_row_of_each_sample_counts(remote: bool, additions: list[dict
         assert kept.rows(segments, ["value"]).column("value").to_pylist() == [model[i] for i in sorted(model)]
         some = IDS[::3]
         assert kept.lookup(segments, some).equals(table({i: model[i] for i in some if i in model}))
+        heads = {i[:16] for i in some}
+        possible = {str(v) for added in additions for i, v in added.items() if i[:16] in heads and v % 3}
+        seen = {str(model[i]) for i in some if i in model and model[i] % 3}
+        assert seen <= kept.batches(segments, some) <= possible
         sizes = [len(kept.rows([key])) for key in segments]
         assert all(a >= 2 * b for a, b in pairwise(sizes))
         assert kept.verify(segments) == []
