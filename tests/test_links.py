@@ -9,7 +9,7 @@ import pytest
 
 from refinery.errors import ConfigError
 from refinery.links import asset_link, batch_link, sample_link, snapshot_link, viewer_link
-from tests.test_viewer_app import run
+from tests.test_viewer_app import run, tab
 from ui.core import Screen, Viewer
 
 SAMPLE = "ab" * 32
@@ -56,7 +56,8 @@ def test_a_sample_leads_to_the_runs_of_its_batches_when_dagster_has_an_address(
     monkeypatch.delenv("REFINERY_DAGSTER_URL", raising=False)
     assert not run(monkeypatch, refined_folder, sample=sample).link_button
     monkeypatch.setenv("REFINERY_DAGSTER_URL", "http://127.0.0.1:3000")
-    links = {button.url for button in run(monkeypatch, refined_folder, sample=sample).link_button}
+    app = run(monkeypatch, refined_folder, sample=sample)
+    links = {button.url for name in ("Facts", "Origins") for button in tab(app, name).link_button}
     batch = viewer.explain(sample).origins[0]["batch"]
     assert links >= {
         f"http://127.0.0.1:3000/assets/{asset}?view=partitions&partition={batch}"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import streamlit
 
-from refinery.errors import ConfigError, InputError, TransientError
+from refinery.errors import ConfigError, ConflictError, InputError, RefineryError, TransientError
 from refinery.ledger import Event, Ledger
 from refinery.ledger.events import fresh_id
 from refinery.propagation import Reach, Relation
@@ -196,13 +196,20 @@ def test_what_the_browser_sends_again_is_done_once(session: dict[str, Any], view
     assert viewer.project.ledger.offset == offset
 
 
-def test_an_act_is_pending_while_the_store_does_not_answer_and_then_done(
-    session: dict[str, Any], viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "why",
+    [
+        TransientError("The store did not answer.", kind="unreachable"),
+        ConflictError("The ledger's end moved too often.", kind="ledger_busy"),
+    ],
+)
+def test_an_act_is_pending_while_the_ledger_takes_nothing_and_then_done(
+    session: dict[str, Any], viewer: Viewer, monkeypatch: pytest.MonkeyPatch, why: RefineryError
 ) -> None:
     (sample,), act = ids(viewer, "verdict = 'gold'", 1), fresh_id()
 
     def lost(*_: object) -> list[Event]:
-        raise TransientError("The store did not answer.", kind="unreachable")
+        raise why
 
     with monkeypatch.context() as cut:
         cut.setattr(Ledger, "append", lost)

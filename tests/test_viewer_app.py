@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit
 from streamlit.testing.v1 import AppTest
 
 from refinery.cli import main
 from refinery.filter import parse
 from refinery.ledger import Actor, ActorKind, Event, EventType
 from refinery.project import Refinery
+from ui import show
 from ui.core import Screen, Viewer
 
 APP = Path(__file__).resolve().parent.parent / "ui" / "app.py"
@@ -102,6 +104,29 @@ def test_a_change_counts_even_when_the_browser_has_not_heard_of_the_url_before_i
     assert link(app) == {"where": "width > 5", "verdict": "gold", "seed": "3"}
     app = shown(app.text_input(key="screen-words").set_value("cat").run())
     assert link(app) == {"where": "width > 5", "verdict": "gold", "words": "cat"}
+
+
+def test_what_a_run_told_that_was_cut_short_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noted(dict[str, object]):
+        told = 0
+
+        def __setitem__(self, key: str, value: object) -> None:
+            self.told += key == "screen-where"
+            super().__setitem__(key, value)
+
+    state = Noted()
+    monkeypatch.setattr(streamlit, "session_state", state)
+    for value, ends, told in (
+        ("a", False, 1),
+        ("a", True, 2),
+        ("a", True, 2),
+        ("b", True, 3),
+        ("b", True, 3),
+    ):
+        show.bound("where", value)
+        assert state.told == told
+        if ends:
+            show.finished()
 
 
 def test_words_from_data_are_text_and_never_markup(monkeypatch: pytest.MonkeyPatch, refined: Path) -> None:

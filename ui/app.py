@@ -63,6 +63,7 @@ def main() -> None:
     except RefineryError as error:  # of whatever a page does not answer itself, such as a store that is down
         show.notice("This cannot be shown now", error)
         st.button("Try again")
+    show.finished()
 
 
 def _shown() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from refinery.cli.output import safe
+from refinery.digests import digest_json
 from refinery.errors import InputError
 from refinery.fields import BUILTIN_FIELDS, Field
 from refinery.index import Aggregate
@@ -32,15 +33,16 @@ def bar(screen: Screen) -> None:
         standing = []
     with st.container(horizontal=True, vertical_alignment="center"):
         if standing:
-            key = "builder-clauses"
-            if st.session_state.get(key) != standing:
-                st.session_state[key] = standing
+            # a widget for each filter, which begins with all: told to it later, a run that is cut short would not have told it
+            key = f"builder-clauses-{digest_json(standing)[:16]}"
             st.multiselect(
                 "Clauses",
                 standing,
+                default=standing,
                 key=key,
                 format_func=safe,
                 on_change=_kept,
+                args=(key,),
                 label_visibility="collapsed",
                 help="Take one away, and what it hid comes back.",
             )
@@ -50,8 +52,8 @@ def bar(screen: Screen) -> None:
             _add(screen)
 
 
-def _kept() -> None:
-    show.change(where=clauses.join(st.session_state["builder-clauses"], show.viewer().fields))
+def _kept(key: str) -> None:
+    show.change(where=clauses.join(st.session_state[key], show.viewer().fields))
 
 
 def _add(screen: Screen) -> None:

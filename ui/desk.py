@@ -120,7 +120,7 @@ def _heard(key: str) -> None:
         try:
             answers[act["id"]] = {"done": True, "text": safe(written(perform(act)))}
         except RefineryError as error:
-            if not error.retryable:
+            if not (error.retryable or error.kind == "ledger_busy"):
                 answers[act["id"]] = {"done": False, "text": safe(error)}
     for old in list(answers)[:-_MOST_ANSWERS]:
         del answers[old]

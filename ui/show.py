@@ -12,7 +12,7 @@ from refinery.cli.output import safe
 from refinery.errors import InputError, RefineryError
 from ui.core import Screen, Viewer
 
-_SAID = "said"
+_SAID, _TOLD = "said", "told"
 VOUCHED = "vouched"
 """Set in the session when a provider vouches for the name of who acts."""
 _BOUND = tuple(f.name for f in fields(Screen))
@@ -61,10 +61,18 @@ def actor_name(said: str = "") -> str:
 
 def bound(field: str, value: object) -> dict[str, Any]:
     """Arguments that bind a widget to a field of the screen: it shows what the URL says, and changes it.
-    The browser is told a value only when it has another one: told late, it would take back what was chosen meanwhile."""
-    if _key(field) not in st.session_state or st.session_state[_key(field)] != value:
+    The browser is told a value only when it has another one: told late, it would take back what was chosen meanwhile. What a run
+    told that was cut short by the next one may never have reached the browser, so that it is told again."""
+    told: set[str] = st.session_state.setdefault(_TOLD, set())
+    if field in told or _key(field) not in st.session_state or st.session_state[_key(field)] != value:
         st.session_state[_key(field)] = value
+        told.add(field)
     return {"key": _key(field), "on_change": _changed, "args": (field,)}
+
+
+def finished() -> None:
+    """A run has come to its end: all that it told reaches the browser."""
+    st.session_state[_TOLD] = set()
 
 
 def _changed(field: str) -> None:
