@@ -121,19 +121,22 @@ class KeptInputs:
 
     def _outlined(self, key: str) -> _Outline:
         """Read the outline of a segment: two of its columns."""
-        path = self._store.local_path(key)
+        if self._store.local_path(key) is not None:
+            return _Outline.of(0, self._table(key).select([_KEY, "batch"]))
         try:
             size = next((info.bytes for info in self._store.list(key) if info.key == key), None)
             if size is None:
                 raise LookupError("there is no such object")
-            source = pa.memory_map(str(path)) if path is not None else ranged(self._store, key, size)
-            schema = pa.ipc.open_file(source).schema
+            schema = pa.ipc.open_file(ranged(self._store, key, size)).schema
+            _check(schema)
             fields = [schema.get_field_index(name) for name in (_KEY, "batch")]
-            table = _open(source, pa.ipc.IpcReadOptions(included_fields=fields))
+            chosen = pa.ipc.IpcReadOptions(included_fields=fields)
+            reader = pa.ipc.open_file(ranged(self._store, key, size), options=chosen)
+            # a batch lies in memory that is as long as the batch with all columns would be: one at a time
+            parts = [_copied(reader.get_batch(n)) for n in range(reader.num_record_batches)]
+            return _Outline.of(size, pa.Table.from_batches(parts, parts[0].schema))
         except (*_UNREADABLE, InputError) as error:
             raise CorruptionError(f"{key} cannot be read: {error}", kind="lost_inputs") from None
-        starts = np.cumsum([0, *(len(chunk) for chunk in table[_KEY].chunks)])[:-1]
-        return _Outline(size, _keys(table), starts, table.select(["batch"]))
 
     def _table(self, key: str) -> pa.Table:
         path = self._store.local_path(key)
@@ -157,13 +160,18 @@ class KeptInputs:
 
 @dataclass(frozen=True)
 class _Outline:
-    """What is remembered of a segment: its size, the first 64 bits of each id, the row that each of its parts begins with, and
-    the batches of each sample (a table of that column)."""
+    """What is remembered of a segment: its size (0: it lies on this disk), the first 64 bits of each id, the row that each of its
+    parts begins with, and the batches of each sample (a table of that column)."""
 
     bytes: int
     keys: npt.NDArray[np.uint64]
     starts: npt.NDArray[np.int64]
     batches: pa.Table
+
+    @classmethod
+    def of(cls, size: int, table: pa.Table) -> _Outline:
+        starts = np.cumsum([0, *(len(chunk) for chunk in table[_KEY].chunks)])[:-1]
+        return cls(size, _keys(table), starts, table.select(["batch"]))
 
     def places(self, sample_ids: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The rows from `first` to before `last` that may be those of each of these samples."""
@@ -189,12 +197,22 @@ def _ranges(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> npt.ND
     return np.concatenate([np.empty(0, np.int64), *runs])
 
 
-def _open(source: pa.NativeFile, options: pa.ipc.IpcReadOptions | None = None) -> pa.Table:
-    table = pa.ipc.open_file(source, options=options).read_all()
-    found = (table.schema.metadata or {}).get(b"format", b"").decode()
+def _open(source: pa.NativeFile) -> pa.Table:
+    table = pa.ipc.open_file(source).read_all()
+    _check(table.schema)
+    return table.replace_schema_metadata(None)
+
+
+def _check(schema: pa.Schema) -> None:
+    found = (schema.metadata or {}).get(b"format", b"").decode()
     if found != FORMAT:
         raise ValueError(f"format {json.dumps(found)}, this version reads {FORMAT}")
-    return table.replace_schema_metadata(None)
+
+
+def _copied(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch in memory of its own."""
+    columns = [pa.concat_arrays([column, column.slice(0, 0)]) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _keyed(rows: pa.Table) -> pa.Table:
