@@ -17,10 +17,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks._table import Row
-from benchmarks._viewer_core import peak_memory
+from benchmarks._viewer_core import ASKED_FOR, peak_memory
 
-ASKED_FOR = "asked for: "
-"""How works are called that take their time, since a person asks for them; they have no goal but memory."""
 _WAIT = 120_000
 _STARTS = 120
 _REPEATS = 5

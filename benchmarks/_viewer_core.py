@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+ASKED_FOR = "asked for: "
+"""How works are called that take their time, since a person asks for them; they have no goal but memory."""
 REPEATS = 5
 _WHERE = "min_side >= 1000 AND score > 0.5"
 
@@ -74,7 +76,7 @@ def main(folder: Path) -> None:
     works |= maps(viewer)
     for name, work in works.items():
         warm[name] = median(timed(work)[0] for _ in range(REPEATS))
-    warm["asked for: diff of two snapshots"], _ = timed(lambda: viewer.diff("gold@1", "gold@2"))
+    warm[f"{ASKED_FOR}diff of two snapshots"], _ = timed(lambda: viewer.diff("gold@1", "gold@2"))
     flagged, act = timed(lambda: viewer.acts.flag([like], "reject", "ana", "blurred"))
     if act.behind:
         raise SystemExit(f"The index did not follow: {act.behind}")

@@ -18,7 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks._table import Row, options, report
-from benchmarks._viewer_browser import ASKED_FOR, in_a_browser
+from benchmarks._viewer_browser import in_a_browser
+from benchmarks._viewer_core import ASKED_FOR
 
 _PAGE, _FILTER, _MEMORY = 2.0, 1.0, 1 << 30
 """The goals: seconds of a screen, seconds of a changed filter, bytes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from functools import partial
 
 import streamlit as st
@@ -231,7 +230,7 @@ def _payloads(payloads: list[Payload]) -> None:
         show.table(rows, "It has no arrays.")
 
 
-def _relatives(explained: Explanation, soon: Future[tuple[Hit, ...]]) -> None:
+def _relatives(explained: Explanation, soon: Callable[[], tuple[Hit, ...]]) -> None:
     """Its near-duplicates and the samples most like it, to judge as well."""
     groups = []
     cluster = explained.cluster
@@ -240,7 +239,7 @@ def _relatives(explained: Explanation, soon: Future[tuple[Hit, ...]]) -> None:
         found = show.viewer().documents(others)
         duplicates = [tile(d, None, "kept" if i == cluster["keeper"] else "") for i, d in found.items() if d]
         groups.append(Group(duplicates, f"Near-duplicates: {len(cluster['members'])} together"))
-    similar = soon.result()
+    similar = soon()
     groups.append(Group([tile_of(hit) for hit in similar], "Most similar"))
     if groups := [group for group in groups if group.tiles]:
         desk(groups, key="desk-relatives", focus=False)

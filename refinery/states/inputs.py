@@ -82,8 +82,7 @@ class KeptInputs:
         found: set[str] = set()
         for key in segments:
             outline = self._outline(key)
-            first, last = outline.places(sorted(set(sample_ids)))
-            rows = _take(outline.batches, np.unique(_ranges(first, last)))
+            rows = _take(outline.batches, outline.rows(sorted(set(sample_ids))))
             found.update(pc.unique(pc.list_flatten(rows["batch"])).to_pylist())
         return found
 
@@ -106,8 +105,7 @@ class KeptInputs:
         ):
             return self._table(key)
         outline = self._outline(key)
-        first, last = outline.places(sample_ids)
-        parts = np.unique(np.searchsorted(outline.starts, _ranges(first, last), "right") - 1)
+        parts = np.unique(np.searchsorted(outline.starts, outline.rows(sample_ids), "right") - 1)
         try:
             reader = pa.ipc.open_file(ranged(self._store, key, outline.bytes))
             return pa.Table.from_batches(
@@ -173,9 +171,11 @@ class _Outline:
         starts = np.cumsum([0, *(len(chunk) for chunk in table[_KEY].chunks)])[:-1]
         return cls(size, _keys(table), starts, table.select(["batch"]))
 
-    def places(self, sample_ids: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The rows from `first` to before `last` that may be those of each of these samples."""
-        return _runs(self.keys, sample_ids)
+    def rows(self, sample_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The rows that may be those of these samples, in order."""
+        runs = (np.arange(*run) for run in zip(*_runs(self.keys, sample_ids), strict=True))
+        found: npt.NDArray[np.int64] = np.unique(np.concatenate([np.empty(0, np.int64), *runs]))
+        return found
 
 
 _OUTLINES: Recent[_Outline] = Recent(4_000_000, lambda outline: len(outline.keys))
@@ -189,12 +189,6 @@ def _runs(
     heads = np.frombuffer(bytes.fromhex("".join(i[:16] for i in sample_ids)), ">u8").astype(np.uint64)
     first, last = (np.searchsorted(keys, heads, side) for side in ("left", "right"))
     return first, last
-
-
-def _ranges(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """All rows from each `first` to before its `last`."""
-    runs = [np.arange(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
-    return np.concatenate([np.empty(0, np.int64), *runs])
 
 
 def _open(source: pa.NativeFile) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -197,9 +197,8 @@ class Viewer:
         def count() -> list[dict[str, int]]:
             return [self.counts(screen, facet) for facet in facets]
 
-        return (
-            count if screen.lasso else self._beside.submit(count).result
-        )  # a lasso's come from what `browse` reads
+        # a lasso's come from what `browse` reads
+        return count if screen.lasso else self._beside.submit(count).result
 
     def values(self, facet: str) -> tuple[str, ...]:
         """The values that a facet has over all samples, as far as the index is by now."""
@@ -237,9 +236,9 @@ class Viewer:
         request = SearchRequest(f"sample_id != '{sample_id}'", vector=vector, limit=limit)
         return search(self.project.index, self.fields, request).hits
 
-    def similar_soon(self, sample_id: str) -> Future[tuple[Hit, ...]]:
-        """`similar`, looked for while the caller does something else."""
-        return self._beside.submit(self.similar, sample_id)
+    def similar_soon(self, sample_id: str) -> Callable[[], tuple[Hit, ...]]:
+        """`similar`, looked for while the caller does something else; ask for it when it is needed."""
+        return self._beside.submit(self.similar, sample_id).result
 
     def explain(self, sample: str) -> Explanation:
         """Everything about one sample, by its id or how it begins. InputError when there is none."""
